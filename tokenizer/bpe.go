@@ -1,0 +1,205 @@
+package tokenizer
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"unicode/utf8"
+)
+
+// BPE is a tokenizer read from a tokenizer.json whose model is BPE. It is immutable and safe for concurrent use.
+type BPE struct {
+	model       *bpeModel
+	normalizers normalizers
+	pre         *preTokenizer
+	template    template
+	decoders    []decoder // nil: tokens are joined by spaces
+
+	added             []addedToken
+	addedByID         map[int32]int
+	special           map[int32]bool
+	rawMatcher        *matcher // tokens looked for before normalization
+	normalizedMatcher *matcher // and after
+	size              int
+
+	scratch sync.Pool
+}
+
+var _ Tokenizer = (*BPE)(nil)
+
+// parseTokenizer reads a tokenizer.json. Component descriptions become trees first; vocab, merges and added_tokens,
+// which may be large, are read straight into their tables.
+func parseTokenizer(data []byte) (*BPE, error) {
+	r := &reader{data: data}
+	t := &BPE{}
+	t.scratch.New = func() any { return new(scratch) }
+	root := &fields{where: "top level", obj: &object{values: map[string]node{}}}
+	var added []addedToken
+	err := r.object(func(k []byte) error {
+		key := string(k)
+		if _, ok := root.obj.values[key]; ok {
+			return r.errorf("duplicate key %.200q", key)
+		}
+		root.obj.keys, root.obj.values[key] = append(root.obj.keys, key), nil
+		var err error
+		switch {
+		case key == "model" && r.peek() == '{':
+			t.model, err = readModel(r)
+		case key == "added_tokens":
+			added, err = readAdded(r)
+		default:
+			root.obj.values[key], err = r.value()
+		}
+		return err
+	})
+	if err == nil {
+		err = r.end()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if v := root.strOr("version", "1.0"); v != "1.0" {
+		root.fail("version %.200q is not supported, want 1.0", v)
+	}
+	for _, name := range []string{"truncation", "padding"} {
+		if v, _ := root.get(name); v != nil {
+			root.fail("%s is set, which would change ids without a word; set it to null", name)
+		}
+	}
+	if root.get("model"); t.model == nil {
+		root.fail("model is missing or not an object")
+	}
+	root.get("added_tokens")
+	normalizer, _ := root.get("normalizer")
+	pre, _ := root.get("pre_tokenizer")
+	post, _ := root.get("post_processor")
+	decoder, _ := root.get("decoder")
+	if err := root.done(); err != nil {
+		return nil, err
+	}
+	if t.normalizers, err = readNormalizer(normalizer); err != nil {
+		return nil, err
+	}
+	if t.pre, err = readPreTokenizer(pre, normalizer == nil); err != nil {
+		return nil, err
+	}
+	if err := t.model.index(t.pre.byteLevel); err != nil {
+		return nil, err
+	}
+	if err := t.addTokens(added); err != nil {
+		return nil, err
+	}
+	t.size = len(t.model.vocab.tokens)
+	for _, tok := range t.added {
+		t.size = max(t.size, int(tok.id)+1)
+	}
+	if err := t.readPostProcessor(post); err != nil {
+		return nil, err
+	}
+	if t.decoders, err = readDecoder(decoder); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *BPE) normalize(s string) string { return t.normalizers.apply(s) }
+
+// VocabSize is one more than the largest id. It can be smaller than the model's vocab_size, which is often padded.
+func (t *BPE) VocabSize() int { return t.size }
+
+// TokenToID returns the id of a token as tokenizer.json spells it.
+func (t *BPE) TokenToID(token string) (int32, bool) {
+	id, ok := t.model.vocab.ids[token]
+	if ok {
+		return id, true
+	}
+	for _, tok := range t.added {
+		if tok.content == token {
+			return tok.id, true
+		}
+	}
+	return 0, false
+}
+
+// IDToToken returns the token with an id as tokenizer.json spells it.
+func (t *BPE) IDToToken(id int32) (string, bool) {
+	if i, ok := t.addedByID[id]; ok {
+		return t.added[i].content, true
+	}
+	return t.model.vocab.token(id)
+}
+
+// IsSpecial says whether Decode with skipSpecialTokens drops id.
+func (t *BPE) IsSpecial(id int32) bool { return t.special[id] }
+
+// spelling is the token that decoding starts from: Hugging Face takes an added token's normalized form.
+func (t *BPE) spelling(id int32) (string, bool) {
+	if i, ok := t.addedByID[id]; ok {
+		return t.added[i].pattern, true
+	}
+	return t.model.vocab.token(id)
+}
+
+func (v *vocabulary) token(id int32) (string, bool) {
+	if id < 0 || int(id) >= len(v.tokens) || !v.known[id] {
+		return "", false
+	}
+	return v.tokens[id], true
+}
+
+// Encode is [Tokenizer.Encode].
+func (t *BPE) Encode(text string, addSpecialTokens bool) ([]int32, error) {
+	return t.EncodeWith(text, EncodeOptions{AddSpecialTokens: addSpecialTokens})
+}
+
+// maxText keeps positions inside int32; encoding needs up to about 30 bytes of memory for each byte of one word.
+const maxText = math.MaxInt32 / 4
+
+// EncodeWith encodes text with options. Its time is O(n log n) in the length of text and its memory O(n), whatever
+// the text.
+func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
+	if len(text) > maxText {
+		return nil, fmt.Errorf("tokenizer: text has %d bytes, limit %d", len(text), maxText)
+	}
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("tokenizer: text is not UTF-8 at byte %d", invalidAt(text))
+	}
+	s := t.scratch.Get().(*scratch)
+	defer func() {
+		s.trim()
+		t.scratch.Put(s)
+	}()
+	ids := make([]int32, 0, len(t.template.before)+len(text)/3+len(t.template.after)+1)
+	if opts.AddSpecialTokens {
+		ids = append(ids, t.template.before...)
+	}
+	word := func(w string) (err error) {
+		ids, err = t.model.appendWord(ids, w, s)
+		return err
+	}
+	token := func(id int32) { ids = append(ids, id) }
+	err := t.rawMatcher.split(text, opts.AddedTokens, func(start, end int) error {
+		part := t.normalize(text[start:end])
+		return t.normalizedMatcher.split(part, opts.AddedTokens, func(from, to int) error {
+			return t.pre.appendWords(part[from:to], start == 0 && from == 0, s, word)
+		}, token)
+	}, token)
+	if err != nil {
+		return nil, err
+	}
+	if opts.AddSpecialTokens {
+		ids = append(ids, t.template.after...)
+	}
+	return ids, nil
+}
+
+func invalidAt(s string) int {
+	for i, c := range s {
+		if c == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
+				return i
+			}
+		}
+	}
+	return len(s)
+}

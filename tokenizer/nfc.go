@@ -1,0 +1,185 @@
+package tokenizer
+
+import (
+	"slices"
+	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// Unicode normalization, with the data of x/text but not its algorithm, for two reasons. x/text inserts U+034F after
+// 30 combining characters (its stream-safe format), and its Unicode version is later than Hugging Face's: characters
+// outside the class known are left alone here, as they are there.
+
+// unicodeForm is NFC, NFD, NFKC or NFKD.
+func unicodeForm(form norm.Form) func(string) string {
+	decomposed, compose := form, false
+	switch form {
+	case norm.NFC:
+		decomposed, compose = norm.NFD, true
+	case norm.NFKC:
+		decomposed, compose = norm.NFKD, true
+	}
+	return func(s string) string {
+		if form == norm.NFC && belowCombining(s) || form.IsNormalString(s) {
+			return s // x/text knows more characters than Hugging Face, so what is normal to it is normal there
+		}
+		n := normalizer{form: decomposed, compose: compose, table: classes(), out: make([]byte, 0, len(s)+len(s)/8)}
+		for i := 0; i < len(s); {
+			// Between two ASCII characters nothing happens.
+			if c := s[i]; c < utf8.RuneSelf && (i+1 == len(s) || s[i+1] < utf8.RuneSelf) {
+				n.flush()
+				n.out = append(n.out, c)
+				i++
+				continue
+			}
+			c, size := runeAt(s, i)
+			n.decompose(c)
+			i += size
+		}
+		n.flush()
+		return string(n.out)
+	}
+}
+
+// belowCombining says that all of s lies below U+0300, where every string is NFC.
+func belowCombining(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0xCC {
+			return false
+		}
+	}
+	return true
+}
+
+// normalizer holds one starter and the combining characters after it.
+type normalizer struct {
+	form    norm.Form // NFD or NFKD
+	compose bool
+	table   []uint8
+	out     []byte
+	segment []combining
+	sorted  bool // segment is in canonical order and composed
+}
+
+type combining struct {
+	c     rune
+	class uint8 // canonical combining class, 0 for a starter
+}
+
+// Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
+const (
+	hangulL, hangulV, hangulT, hangulS = 0x1100, 0x1161, 0x11A7, 0xAC00
+
+	countL, countV, countT = 19, 21, 28
+)
+
+func (n *normalizer) decompose(c rune) {
+	if n.table[c]&known == 0 {
+		n.add(c, 0)
+		return
+	}
+	if s := c - hangulS; 0 <= s && s < countL*countV*countT {
+		n.add(hangulL+s/(countV*countT), 0)
+		n.add(hangulV+s%(countV*countT)/countT, 0)
+		if t := s % countT; t != 0 {
+			n.add(hangulT+t, 0)
+		}
+		return
+	}
+	var buf [utf8.UTFMax]byte
+	p := n.form.Properties(buf[:utf8.EncodeRune(buf[:], c)])
+	d := p.Decomposition()
+	if d == nil {
+		n.add(c, p.CCC())
+		return
+	}
+	for len(d) > 0 {
+		c, size := utf8.DecodeRune(d)
+		n.add(c, n.form.Properties(d[:size]).CCC())
+		d = d[size:]
+	}
+}
+
+func (n *normalizer) add(c rune, class uint8) {
+	if class != 0 {
+		n.segment, n.sorted = append(n.segment, combining{c, class}), false
+		return
+	}
+	n.settle()
+	if len(n.segment) == 1 && n.segment[0].class == 0 && n.compose {
+		if joined, ok := joinRunes(n.segment[0].c, c); ok {
+			n.segment[0].c = joined
+			return
+		}
+	}
+	n.flush()
+	n.segment = append(n.segment, combining{c, 0})
+}
+
+// settle puts the segment in canonical order and composes it.
+func (n *normalizer) settle() {
+	if n.sorted || len(n.segment) < 2 {
+		return
+	}
+	n.sorted = true
+	marks := n.segment
+	if marks[0].class == 0 {
+		marks = marks[1:]
+	}
+	slices.SortStableFunc(marks, func(a, b combining) int { return int(a.class) - int(b.class) })
+	if !n.compose || n.segment[0].class != 0 {
+		return
+	}
+	kept := n.segment[:1]
+	for _, m := range marks {
+		// A mark is blocked from the starter by one of the same class that stayed in between.
+		if last := kept[len(kept)-1]; len(kept) == 1 || last.class < m.class {
+			if joined, ok := joinRunes(n.segment[0].c, m.c); ok {
+				n.segment[0].c = joined
+				continue
+			}
+		}
+		kept = append(kept, m)
+	}
+	n.segment = kept
+}
+
+func (n *normalizer) flush() {
+	n.settle()
+	for _, s := range n.segment {
+		n.out = utf8.AppendRune(n.out, s.c)
+	}
+	n.segment, n.sorted = n.segment[:0], false
+}
+
+// joinRunes returns the primary composite of two characters.
+func joinRunes(a, b rune) (rune, bool) {
+	if l, v := a-hangulL, b-hangulV; 0 <= l && l < countL && 0 <= v && v < countV {
+		return hangulS + (l*countV+v)*countT, true
+	}
+	if s, t := a-hangulS, b-hangulT; 0 <= s && s < countL*countV*countT && s%countT == 0 && 0 < t && t < countT {
+		return a + t, true
+	}
+	c, ok := composites()[[2]rune{a, b}]
+	return c, ok
+}
+
+// composites inverts the canonical decompositions of two characters or more, except those excluded from composition.
+var composites = sync.OnceValue(func() map[[2]rune]rune {
+	pairs := map[[2]rune]rune{}
+	for _, r := range parseRanges(normalizedRanges) {
+		for c := r[0]; c <= r[1]; c++ {
+			d := norm.NFD.PropertiesString(string(c)).Decomposition()
+			if d == nil || norm.NFC.String(string(c)) != string(c) {
+				continue
+			}
+			last, size := utf8.DecodeLastRune(d)
+			if first := []rune(norm.NFC.String(string(d[:len(d)-size]))); len(first) == 1 {
+				pairs[[2]rune{first[0], last}] = c
+			}
+		}
+	}
+	return pairs
+})
