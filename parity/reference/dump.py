@@ -2,7 +2,8 @@
 
     python dump.py MODEL_DIR --out DIR [--prompts FILE] [--steer none|basic|full]
 
-writes DIR/dump.safetensors and DIR/dump.json in the format of parity/README.md. DIR may be MODEL_DIR itself.
+writes DIR/dump.safetensors and DIR/dump.json in the format of parity/README.md. DIR is MODEL_DIR itself as a rule:
+`steerage parity` looks for the dump beside the model.
 The prompts file is a JSON list; an item is a text (needs a tokenizer in MODEL_DIR) or a list of token ids.
 Without it, a folder with a tokenizer gets English prompts and any other gets random ids.
 """
@@ -22,7 +23,7 @@ import hf
 import plan as planning
 from hf import Row
 from plan import PROMPT_TOKENS, STEER_TOKENS, Plan
-from ref64 import Ref64
+from ref64 import Ref64, Weights
 from steering import gate_margin
 
 TEXTS = [
@@ -240,9 +241,7 @@ def read_prompts(folder: Path, file: Path | None) -> list[list[int]] | None:
 
 def references_of(folder: Path) -> list[str]:
     """float32 always; bfloat16 too when the checkpoint is stored so."""
-    config = json.loads((folder / "config.json").read_text())
-    stored = config.get("dtype") or config.get("torch_dtype")
-    return ["f32", "bf16"] if stored == "bfloat16" else ["f32"]
+    return ["f32", "bf16"] if Weights(folder).dtype("model.embed_tokens.weight") == "BF16" else ["f32"]
 
 
 def main(argv=None) -> None:
@@ -257,6 +256,8 @@ def main(argv=None) -> None:
     parser.add_argument("--min-gate-margin", type=float, default=0, help="redraw directions until |rho - m| reaches this")
     parser.add_argument("--no-f64", action="store_true", help="leave out the float64 comparison (slow for large models)")
     a = parser.parse_args(argv)
+    if not (a.model / "config.json").exists():
+        parser.error(f"{a.model} is no model folder: it has no config.json")
     rng = np.random.default_rng(a.seed)
     cases = {"none": (), "basic": planning.BASIC, "full": tuple(planning.CASES)}[a.steer]
     prompts = read_prompts(a.model, a.prompts)

@@ -27,6 +27,10 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
 
+    def dtype(self, name: str) -> str:
+        """The stored dtype in safetensors' own name: F32, BF16, ..."""
+        return self._file_of[name].get_slice(name).get_dtype()
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._file_of[name].get_tensor(name).to(torch.float64).numpy()
 
