@@ -30,9 +30,11 @@ TEXTS = [
     "The",
     "The capital of France is the city of",
     "Once upon a time there was a lighthouse keeper who counted the ships that passed. One night, when the fog was thick,",
-    "Honesty is not only the refusal to lie. A person who answers every question truthfully, but chooses which questions"
-    " to hear, may leave everyone with a false picture. The difference matters most when the listener cannot check:"
-    " a patient, a pupil, a reader far away. The first rule of a careful witness is therefore",
+    (
+        "Honesty is not only the refusal to lie. A person who answers every question truthfully, but chooses which questions"
+        " to hear, may leave everyone with a false picture. The difference matters most when the listener cannot check:"
+        " a patient, a pupil, a reader far away. The first rule of a careful witness is therefore"
+    ),
 ]
 
 

@@ -69,7 +69,7 @@ MODELS = {
         theta=300000.0,
         style="transformers5",
         shards=3,
-    ),  # fmt: skip
+    ),
     # Untied, yarn as Qwen3 documents it: factor 4, max_position_embeddings stays 1.25 times the original length.
     "qwen3-yarn-f32": Model(
         seed=103,
