@@ -17,7 +17,8 @@ import (
 const Enabled = true
 
 // Open opens a plugin as a GoMLX backend. A plugin may be opened several times in one process, one after the other or
-// at once; each backend has its own client and is closed with its Finalize.
+// at once; each backend has its own client and is closed with its Finalize. Tensors and graphs must be finalized before
+// their backend: afterwards go-xla no longer gives their memory back.
 func Open(p Plugin, o Options) (compute.Backend, error) {
 	openMu.Lock()
 	defer openMu.Unlock()
