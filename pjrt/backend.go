@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,8 +40,9 @@ func (c Choice) String() string {
 	if version == "" {
 		version = "of unknown version"
 	}
-	return fmt.Sprintf("backend %s: %s × %s, plugin %s, PJRT API %d.%d: %s", c.Kind, plural(len(c.XLA.Devices), "device"),
-		c.XLA.Devices[0], version, c.XLA.APIMajor, c.XLA.APIMinor, c.Why)
+	return fmt.Sprintf("backend %s: %s (%s), plugin %s, PJRT API %d.%d: %s",
+		c.Kind, plural(len(c.XLA.Devices), "device"), strings.Join(slices.Compact(slices.Clone(c.XLA.Devices)), ", "),
+		version, c.XLA.APIMajor, c.XLA.APIMinor, c.Why)
 }
 
 // Backend opens the backend that spec asks for, with default options; see Select.
@@ -75,7 +77,8 @@ func Select(spec string, options Options) (compute.Backend, Choice, error) {
 		return openGo(why)
 	case "xla":
 	default:
-		return nil, Choice{}, fmt.Errorf("unknown backend %q: want xla, xla:cpu, xla:cuda, xla:/path/to/plugin.so or go", spec)
+		return nil, Choice{}, fmt.Errorf("unknown backend %q: want xla, xla:cpu, xla:cuda, xla:/path/to/plugin.so or go",
+			spec)
 	}
 	target, settings, _ := strings.Cut(rest, ",")
 	if err := options.set(settings); err != nil {
@@ -200,7 +203,8 @@ func (o *Options) set(settings string) error {
 			on, err = strconv.ParseBool(value)
 			o.NoTF32 = !on
 		default:
-			return fmt.Errorf("unknown option %q: want devices, preallocate, memory_fraction, allocator, visible_devices or tf32", name)
+			return fmt.Errorf("unknown option %q: want devices, preallocate, memory_fraction, allocator, "+
+				"visible_devices or tf32", name)
 		}
 		if err != nil {
 			return fmt.Errorf("option %s=%q: %w", name, value, err)

@@ -7,7 +7,7 @@
 //	backend, choice, err := pjrt.Backend("")
 //	if err != nil { … }
 //	defer backend.Finalize()
-//	log.Print(choice) // backend xla-cpu: 1 device × cpu, plugin 0.0.1, PJRT API 0.81: no NVIDIA device; …
+//	log.Print(choice) // backend xla-cpu: 1 device (cpu), plugin 0.0.1, PJRT API 0.81: no NVIDIA device; …
 //
 // # The table between
 //

@@ -86,7 +86,10 @@ func Doctor(ctx context.Context, spec string) Report {
 		r.Folders = []Folder{{What: "cache", Error: err.Error()}}
 		return r
 	}
-	r.Folders = []Folder{folder("plugins", filepath.Join(base, "pjrt")), folder("compiled programs", filepath.Join(base, "xla"))}
+	r.Folders = []Folder{
+		folder("plugins", filepath.Join(base, "pjrt")),
+		folder("compiled programs", filepath.Join(base, "xla")),
+	}
 	return r
 }
 

@@ -103,8 +103,8 @@ func At(path string) (Plugin, error) {
 			return p, nil
 		}
 	}
-	return Plugin{}, fmt.Errorf("plugin %s: its file name says neither cpu nor cuda; give it (or a link to it) a name that does",
-		path)
+	return Plugin{}, fmt.Errorf("plugin %s: its file name says neither cpu nor cuda; "+
+		"give it (or a link to it) a name that does", path)
 }
 
 // identity says which library a compiled program was made by: its hash where that is known, else its size and time.
@@ -137,6 +137,12 @@ type manifest struct {
 }
 
 const manifestName = "plugin.json"
+
+// plugin is what the manifest in a folder describes.
+func (m manifest) plugin(folder string) Plugin {
+	return Plugin{Kind: m.Kind, Path: filepath.Join(folder, m.File), Source: FromCache,
+		Version: m.Version, SHA256: m.SHA256}
+}
 
 func readManifest(dir string) (manifest, error) {
 	f, err := os.Open(filepath.Join(dir, manifestName))
@@ -173,7 +179,8 @@ func findCached(kind string, found *Found) []Plugin {
 	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		found.Looked = append(found.Looked, fmt.Sprintf("%s: nothing there (`steerage setup %s` would put it there)", dir, kind))
+		found.Looked = append(found.Looked,
+			fmt.Sprintf("%s: nothing there (`steerage setup %s` would put it there)", dir, kind))
 		return nil
 	}
 	if err == nil {
@@ -205,8 +212,7 @@ func findCached(kind string, found *Found) []Plugin {
 			found.Looked = append(found.Looked, fmt.Sprintf("%s: passed over: %v", folder, err))
 			continue
 		}
-		p := Plugin{Kind: kind, Path: filepath.Join(folder, m.File), Source: FromCache, Version: m.Version, SHA256: m.SHA256}
-		all = append(all, dated{p, e.Name() == folderOf(wheels[kind][0]), m.ModTime})
+		all = append(all, dated{m.plugin(folder), e.Name() == folderOf(wheels[kind][0]), m.ModTime})
 	}
 	slices.SortStableFunc(all, func(a, b dated) int {
 		if a.pinned != b.pinned {
@@ -245,7 +251,8 @@ func (m manifest) check(folder string) error {
 		return err
 	}
 	if info.Size() != m.Size {
-		return fmt.Errorf("%s has %d bytes, not the %d it was unpacked with", filepath.Join(folder, m.File), info.Size(), m.Size)
+		return fmt.Errorf("%s has %d bytes, not the %d it was unpacked with",
+			filepath.Join(folder, m.File), info.Size(), m.Size)
 	}
 	return nil
 }

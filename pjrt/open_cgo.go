@@ -39,7 +39,8 @@ func Open(p Plugin, o Options) (compute.Backend, error) {
 	defer func() { opening = nil }()
 	backend, err := newBackend(t.name+config, named)
 	if err != nil {
-		return nil, fmt.Errorf("plugin %s: opening its devices: %w; `steerage doctor` shows what was found", t.plugin.Path, err)
+		return nil, fmt.Errorf("plugin %s: opening its devices: %w; `steerage doctor` shows what was found",
+			t.plugin.Path, err)
 	}
 	tablesMu.Lock()
 	c.backend = backend
@@ -76,7 +77,8 @@ func (o Options) plugin(p Plugin) (string, goxla.NamedValuesMap, error) {
 		return "", named, nil
 	case "cuda":
 	default:
-		return "", nil, fmt.Errorf("plugin %s is of unknown kind %q: want one of %s", p.Path, p.Kind, strings.Join(Kinds, ", "))
+		return "", nil, fmt.Errorf("plugin %s is of unknown kind %q: want one of %s",
+			p.Path, p.Kind, strings.Join(Kinds, ", "))
 	}
 	config := fmt.Sprintf(",preallocate=%t,tf32=%t", o.Preallocate, !o.NoTF32)
 	if f := o.MemoryFraction; f != 0 {

@@ -154,7 +154,7 @@ func TestCompileCache(t *testing.T) {
 		dir = name
 		require.True(t, compile(Options{}, "other process").Cached)
 		stats := ReadStats()
-		require.Equal(t, Stats{CacheHits: 1, Aliases: 1, LoadSeconds: stats.LoadSeconds}, stats)
+		require.Equal(t, Stats{CacheHits: 1, Aliases: 1, LoadTime: stats.LoadTime}, stats)
 		return
 	}
 

@@ -32,8 +32,8 @@ func Setup(ctx context.Context, kind string, progress func(string)) (Plugin, err
 		return Plugin{}, fmt.Errorf("unknown kind of plugin %q: want one of %s", kind, strings.Join(Kinds, ", "))
 	}
 	if platform := runtime.GOOS + "/" + runtime.GOARCH; platform != "linux/amd64" {
-		return Plugin{}, fmt.Errorf("there is no %s plugin for %s, only for linux/amd64: use --backend go, or name a plugin of your own with --backend xla:/path/to/plugin.so",
-			kind, platform)
+		return Plugin{}, fmt.Errorf("there is no %s plugin for %s, only for linux/amd64: use --backend go, "+
+			"or name a plugin of your own with --backend xla:/path/to/plugin.so", kind, platform)
 	}
 	dir, err := pluginDir(kind)
 	if err != nil {
@@ -46,7 +46,9 @@ func Setup(ctx context.Context, kind string, progress func(string)) (Plugin, err
 type download func(ctx context.Context, w wheel, dir string) (string, error)
 
 // install makes dir/<folder of the first wheel> hold the unpacked wheels and a manifest.
-func install(ctx context.Context, dir, kind string, pins []wheel, get download, progress func(string)) (p Plugin, err error) {
+func install(
+	ctx context.Context, dir, kind string, pins []wheel, get download, progress func(string),
+) (p Plugin, err error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
@@ -83,8 +85,8 @@ func install(ctx context.Context, dir, kind string, pins []wheel, get download, 
 			return Plugin{}, fmt.Errorf("setup: %w", err)
 		}
 		if sum != w.sha256 {
-			return Plugin{}, fmt.Errorf("setup: %s %s: the fetched file has sha256 %s, pinned is %s: do not use it; check the package index that pip is configured for",
-				w.name, w.version, sum, w.sha256)
+			return Plugin{}, fmt.Errorf("setup: %s %s: the fetched file has sha256 %s, pinned is %s: do not use it; "+
+				"check the package index that pip is configured for", w.name, w.version, sum, w.sha256)
 		}
 		if err := unpack(file, out, w); err != nil {
 			return Plugin{}, fmt.Errorf("setup: unpacking %s: %w", filepath.Base(file), withRemedy(err))
@@ -122,11 +124,10 @@ func installed(folder, kind string) (Plugin, error) {
 	if err != nil {
 		return Plugin{}, err
 	}
-	path := filepath.Join(folder, m.File)
-	if err := m.verify(folder); err != nil {
-		return Plugin{}, err
+	if m.Kind != kind {
+		return Plugin{}, fmt.Errorf("%s holds a plugin of kind %q", folder, m.Kind)
 	}
-	return Plugin{Kind: kind, Path: path, Source: FromCache, Version: m.Version, SHA256: m.SHA256}, nil
+	return m.plugin(folder), m.verify(folder)
 }
 
 func writeManifest(dir, kind string, w wheel) error {
@@ -152,10 +153,12 @@ func writeManifest(dir, kind string, w wheel) error {
 func pipDownload(ctx context.Context, w wheel, dir string) (string, error) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		return "", errors.New("python3 is not on the PATH: install Python with pip, or fetch the wheel on another machine, unpack it and use --backend xla:/path/to/plugin.so")
+		return "", errors.New("python3 is not on the PATH: install Python with pip, or fetch the wheel on another " +
+			"machine, unpack it and use --backend xla:/path/to/plugin.so")
 	}
 	if out, err := exec.CommandContext(ctx, python, "-m", "pip", "--version").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s has no pip (%s): install it (`apt install python3-pip`, or `python3 -m ensurepip`)", python, lastLine(out))
+		return "", fmt.Errorf("%s has no pip (%s): install it (`apt install python3-pip`, or `python3 -m ensurepip`)",
+			python, lastLine(out))
 	}
 	requirements := filepath.Join(dir, "requirements.txt")
 	line := fmt.Sprintf("%s==%s --hash=sha256:%s\n", w.name, w.version, w.sha256)
@@ -194,14 +197,17 @@ func pipError(out string, err error) error {
 	var remedy string
 	switch {
 	case has("do not match the hashes", "hashmismatch"):
-		remedy = "the file on the package index is not the one that was tested: do not use it, and check which index pip is configured for (`python3 -m pip config list`)"
+		remedy = "the file on the package index is not the one that was tested: do not use it, " +
+			"and check which index pip is configured for (`python3 -m pip config list`)"
 	case has("no space left"):
 		return withRemedy(fmt.Errorf("pip: %w", syscall.ENOSPC))
 	case has("newconnectionerror", "name resolution", "failed to establish", "connection refused", "connection broken",
 		"max retries", "timed out", "timeout", "proxyerror", "certificate", "network is unreachable"):
-		remedy = "the package index could not be reached: check the network, or the proxy and index that pip is configured for (`python3 -m pip config list`); --backend go needs no plugin"
+		remedy = "the package index could not be reached: check the network, or the proxy and index that pip is " +
+			"configured for (`python3 -m pip config list`); --backend go needs no plugin"
 	case has("no matching distribution", "not a supported wheel"):
-		remedy = "the package index offers no such wheel for this Python: it needs Linux on x86-64 with glibc 2.27 or newer, and pip 20.3 or newer (`python3 -m pip install --upgrade pip`)"
+		remedy = "the package index offers no such wheel for this Python: it needs Linux on x86-64 with glibc 2.27 " +
+			"or newer, and pip 20.3 or newer (`python3 -m pip install --upgrade pip`)"
 	default:
 		remedy = "try the same by hand: python3 -m pip download --no-deps"
 	}

@@ -7,13 +7,13 @@ import (
 
 // Stats counts what this process's plugins have compiled.
 type Stats struct {
-	Compiles       int64         `json:"compiles"`        // programs that XLA compiled
-	CacheHits      int64         `json:"cache_hits"`      // programs loaded from the compile cache instead
-	CacheRejected  int64         `json:"cache_rejected"`  // entries found damaged or unloadable, and replaced
-	CacheErrors    int64         `json:"cache_errors"`    // programs that could not be stored (see Compile.CacheError)
-	Aliases        int64         `json:"aliases"`         // parameters given a result's memory
-	CompileSeconds time.Duration `json:"compile_seconds"` // spent in XLA's compiler, in nanoseconds
-	LoadSeconds    time.Duration `json:"load_seconds"`    // spent in reading and loading cached programs, in nanoseconds
+	Compiles      int64         `json:"compiles"`       // programs that XLA compiled
+	CacheHits     int64         `json:"cache_hits"`     // programs loaded from the compile cache instead
+	CacheRejected int64         `json:"cache_rejected"` // entries found damaged or unloadable, and replaced
+	CacheErrors   int64         `json:"cache_errors"`   // programs that could not be stored (see Compile.CacheError)
+	Aliases       int64         `json:"aliases"`        // parameters given a result's memory
+	CompileTime   time.Duration `json:"compile_ns"`     // spent in XLA's compiler
+	LoadTime      time.Duration `json:"load_ns"`        // spent in reading and loading cached programs
 }
 
 // Compile tells of one program made ready to run.
@@ -47,10 +47,10 @@ func count(c Compile, rejected bool) {
 	totals.Aliases += int64(c.Aliases)
 	if c.Cached {
 		totals.CacheHits++
-		totals.LoadSeconds += c.Duration
+		totals.LoadTime += c.Duration
 	} else {
 		totals.Compiles++
-		totals.CompileSeconds += c.Duration
+		totals.CompileTime += c.Duration
 	}
 	switch {
 	case rejected:

@@ -63,7 +63,9 @@ PJRT_Api* steerage_wrap(int slot, const PJRT_Api* api) {
   return table;
 }
 
-PJRT_Error* steerage_create(const PJRT_Api* api, PJRT_Client_Create_Args* args) { return api->PJRT_Client_Create(args); }
+PJRT_Error* steerage_create(const PJRT_Api* api, PJRT_Client_Create_Args* args) {
+  return api->PJRT_Client_Create(args);
+}
 PJRT_Error* steerage_destroy(const PJRT_Api* api, PJRT_Client_Destroy_Args* args) {
   return api->PJRT_Client_Destroy(args);
 }

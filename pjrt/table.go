@@ -91,8 +91,9 @@ func load(p Plugin) (*table, error) {
 		major: int(api.pjrt_api_version.major_version), minor: int(api.pjrt_api_version.minor_version)}
 	t.plugin.Path = path
 	if t.major != 0 || api.struct_size < C.STEERAGE_MIN_TABLE {
-		return nil, fmt.Errorf("plugin %s speaks PJRT API %d.%d (a table of %d bytes), this program 0.%d (at least %d bytes); %s",
-			path, t.major, t.minor, int(api.struct_size), C.PJRT_API_MINOR, int(C.STEERAGE_MIN_TABLE), remedySetup(p.Kind))
+		return nil, fmt.Errorf("plugin %s speaks PJRT API %d.%d (a table of %d bytes), this program 0.%d (at least %d "+
+			"bytes); %s", path, t.major, t.minor, int(api.struct_size), C.PJRT_API_MINOR, int(C.STEERAGE_MIN_TABLE),
+			remedySetup(p.Kind))
 	}
 	t.wrapped = C.steerage_wrap(C.int(slot), api)
 	if t.wrapped == nil {
@@ -273,7 +274,8 @@ func (c *client) deserialize(payload []byte, args *C.PJRT_Client_Compile_Args) e
 		return errors.New("an empty program")
 	}
 	var loaded *C.PJRT_LoadedExecutable
-	cerr := C.steerage_deserialize(c.api, c.handle, (*C.char)(unsafe.Pointer(&payload[0])), C.size_t(len(payload)), &loaded)
+	cerr := C.steerage_deserialize(c.api, c.handle, (*C.char)(unsafe.Pointer(&payload[0])), C.size_t(len(payload)),
+		&loaded)
 	if cerr != nil {
 		return fmt.Errorf("loading the stored program: %w", takeError(cerr))
 	}
