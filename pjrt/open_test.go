@@ -109,7 +109,9 @@ func TestAliasing(t *testing.T) {
 	}
 	require.Zero(t, run("alias_1__x"), "times the buffer moved, with an alias")
 	require.Positive(t, run("x"), "times the buffer moved, without one")
-	require.Equal(t, []int{1, 0}, []int{compiled[0].Aliases, compiled[1].Aliases})
+	require.Zero(t, run("alias_1__x"), "times the buffer moved, with an alias, from the compile cache")
+	require.Equal(t, []int{1, 0, 1}, []int{compiled[0].Aliases, compiled[1].Aliases, compiled[2].Aliases})
+	require.True(t, compiled[2].Cached)
 	require.Equal(t, "add", compiled[0].Module)
 
 	g := addRow(t, b, "alias_1__x")
