@@ -14,6 +14,8 @@ type addedToken struct {
 	pattern string // what is searched for: content, normalized when the token asks for that
 
 	special, singleWord, lstrip, rstrip, normalized bool
+
+	onlyIfNew bool // changes nothing when there is an added token of this content
 }
 
 // maxAddedToken bounds the work that a text can cause at each of its positions.
@@ -79,17 +81,20 @@ func readAdded(r *reader) ([]addedToken, error) {
 // the vocabulary keeps its id, others follow the vocabulary in order. Where the file says otherwise it is refused,
 // because ids and embeddings would not match.
 func (t *BPE) addTokens(list []addedToken) error {
-	byContent := make(map[string]int, len(list))
 	t.added = make([]addedToken, 0, len(list))
 	t.addedByID = make(map[int32]int, len(list))
+	t.addedByContent = make(map[string]int, len(list))
 	vocab := t.model.vocab
 	next := int32(len(vocab.ids))
 	for _, tok := range list {
 		if tok.content == "" {
 			continue
 		}
+		at, again := t.addedByContent[tok.content]
+		if again && tok.onlyIfNew {
+			continue
+		}
 		id, ok := vocab.ids[tok.content]
-		at, again := byContent[tok.content]
 		switch {
 		case ok:
 		case again:
@@ -98,40 +103,34 @@ func (t *BPE) addTokens(list []addedToken) error {
 			id = next
 			next++
 		}
-		if id != tok.id {
-			return fmt.Errorf("added_tokens: %.200q has id %d, but Hugging Face gives it %d", tok.content, tok.id, id)
+		if tok.id != id && tok.id != anyID {
+			return fmt.Errorf("added token %.200q has id %d, but Hugging Face gives it %d", tok.content, tok.id, id)
 		}
-		tok.pattern = tok.content
+		tok.id, tok.pattern = id, tok.content
 		if tok.normalized {
-			if tok.pattern = t.normalize(tok.content); tok.pattern == "" {
-				return fmt.Errorf("added_tokens: %.200q is empty after normalization", tok.content)
+			if tok.pattern = t.normalizers.apply(tok.content); tok.pattern == "" {
+				return fmt.Errorf("added token %.200q is empty after normalization", tok.content)
 			}
 		}
 		if again {
-			t.added[at] = tok // the last description of a token counts
+			tok.special = tok.special || t.added[at].special // once special, always special
+			t.added[at] = tok
 			continue
 		}
-		if j, taken := t.addedByID[id]; taken {
-			return fmt.Errorf("added_tokens: %.200q and %.200q both have id %d", t.added[j].content, tok.content, id)
+		if spelled, taken := vocab.token(id); taken && !ok {
+			return fmt.Errorf("added token %.200q gets id %d, which the vocabulary gives to %.200q", tok.content, id, spelled)
 		}
-		byContent[tok.content], t.addedByID[id] = len(t.added), len(t.added)
+		if j, taken := t.addedByID[id]; taken {
+			return fmt.Errorf("added tokens %.200q and %.200q both have id %d", t.added[j].content, tok.content, id)
+		}
+		t.addedByContent[tok.content], t.addedByID[id] = len(t.added), len(t.added)
 		t.added = append(t.added, tok)
 	}
-	special := map[string]bool{}
+	t.special = map[int32]bool{}
 	for _, tok := range t.added {
-		if tok.special {
-			special[tok.content] = true
-		}
-	}
-	// Hugging Face asks whether the decoded spelling of a token is a special token's content.
-	t.special = make(map[int32]bool, len(special))
-	for content := range special {
-		id, ok := vocab.ids[content]
-		if i, isAdded := byContent[content]; isAdded {
-			id, ok = t.added[i].id, true
-		}
-		if spelling, _ := t.spelling(id); ok && spelling == content {
-			t.special[id] = true
+		// Hugging Face looks a token up by the spelling it decodes, which for a normalized token is another.
+		if i, ok := t.addedByContent[tok.pattern]; ok && t.added[i].special {
+			t.special[tok.id] = true
 		}
 	}
 	var err error
@@ -161,7 +160,7 @@ func newMatcher(added []addedToken, normalized bool) (*matcher, error) {
 	slices.SortFunc(m.tokens, func(a, b addedToken) int { return strings.Compare(a.pattern, b.pattern) })
 	for i, tok := range m.tokens {
 		if i > 0 && m.tokens[i-1].pattern == tok.pattern {
-			return nil, fmt.Errorf("added_tokens: %.200q and %.200q are the same after normalization",
+			return nil, fmt.Errorf("added tokens %.200q and %.200q are the same after normalization",
 				m.tokens[i-1].content, tok.content)
 		}
 		f := &m.first[tok.pattern[0]]
@@ -266,7 +265,10 @@ func (m *matcher) split(s string, parse AddedTokens, text func(start, end int) e
 					return err
 				}
 			}
-			token(tok.id)
+			// A token all of whose text was stripped by the one before it leaves nothing, and is not there.
+			if start < end {
+				token(tok.id)
+			}
 			done = end
 		}
 	}

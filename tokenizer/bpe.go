@@ -16,7 +16,8 @@ type BPE struct {
 	decoders    []decoder // nil: tokens are joined by spaces
 
 	added             []addedToken
-	addedByID         map[int32]int
+	addedByID         map[int32]int  // index into added
+	addedByContent    map[string]int // the same
 	special           map[int32]bool
 	rawMatcher        *matcher // tokens looked for before normalization
 	normalizedMatcher *matcher // and after
@@ -29,7 +30,8 @@ var _ Tokenizer = (*BPE)(nil)
 
 // parseTokenizer reads a tokenizer.json. Component descriptions become trees first; vocab, merges and added_tokens,
 // which may be large, are read straight into their tables.
-func parseTokenizer(data []byte) (*BPE, error) {
+// more are the added tokens that tokenizer_config.json has.
+func parseTokenizer(data []byte, more []addedToken) (*BPE, error) {
 	r := &reader{data: data}
 	t := &BPE{}
 	t.scratch.New = func() any { return new(scratch) }
@@ -86,7 +88,7 @@ func parseTokenizer(data []byte) (*BPE, error) {
 	if err := t.model.index(t.pre.byteLevel); err != nil {
 		return nil, err
 	}
-	if err := t.addTokens(added); err != nil {
+	if err := t.addTokens(append(added, more...)); err != nil {
 		return nil, err
 	}
 	t.size = len(t.model.vocab.tokens)
@@ -102,8 +104,6 @@ func parseTokenizer(data []byte) (*BPE, error) {
 	return t, nil
 }
 
-func (t *BPE) normalize(s string) string { return t.normalizers.apply(s) }
-
 // VocabSize is one more than the largest id. It can be smaller than the model's vocab_size, which is often padded.
 func (t *BPE) VocabSize() int { return t.size }
 
@@ -113,10 +113,8 @@ func (t *BPE) TokenToID(token string) (int32, bool) {
 	if ok {
 		return id, true
 	}
-	for _, tok := range t.added {
-		if tok.content == token {
-			return tok.id, true
-		}
+	if i, ok := t.addedByContent[token]; ok {
+		return t.added[i].id, true
 	}
 	return 0, false
 }
@@ -179,7 +177,7 @@ func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
 	}
 	token := func(id int32) { ids = append(ids, id) }
 	err := t.rawMatcher.split(text, opts.AddedTokens, func(start, end int) error {
-		part := t.normalize(text[start:end])
+		part := t.normalizers.apply(text[start:end])
 		return t.normalizedMatcher.split(part, opts.AddedTokens, func(from, to int) error {
 			return t.pre.appendWords(part[from:to], start == 0 && from == 0, s, word)
 		}, token)

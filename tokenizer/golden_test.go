@@ -24,7 +24,7 @@ type golden struct {
 	SkipSpecial      string `json:"skip_special"`
 }
 
-func readGolden(t *testing.T, path string) []golden {
+func readGolden(t testing.TB, path string) []golden {
 	t.Helper()
 	f, err := os.Open(path)
 	require.NoError(t, err)

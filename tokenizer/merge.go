@@ -10,10 +10,51 @@ const smallWord = 96
 
 // merge merges ids in place and returns the shortened slice.
 func (t *pairTable) merge(ids []int32, s *scratch) []int32 {
+	if len(ids) > smallWord {
+		ids = t.mergeRounds(ids)
+	}
 	if len(ids) <= smallWord {
 		return t.mergeSmall(ids)
 	}
 	return t.mergeLarge(ids, s)
+}
+
+// mergeRounds does the first merges of a large word, each everywhere in one pass, for as long as a pass removes at
+// least an eighth of the symbols. Of a hundred million equal letters it leaves few, and needs no memory of its own; of
+// ordinary text it does one merge. A pass is right only if every pair that the merged token can be part of has a higher
+// rank, so that all places of this merge come before anything new.
+func (t *pairTable) mergeRounds(ids []int32) []int32 {
+	for len(ids) > smallWord {
+		best := noMerge
+		var a, b int32
+		for i := range len(ids) - 1 {
+			if i > 0 && ids[i] == ids[i-1] && ids[i+1] == ids[i] {
+				continue // the pair was looked up just before
+			}
+			if m := t.get(ids[i], ids[i+1]); m < best {
+				best, a, b = m, ids[i], ids[i+1]
+			}
+		}
+		if best == noMerge || t.firstUse[uint32(best)] <= uint32(best>>32) {
+			break
+		}
+		out := 0
+		for i := 0; i < len(ids); i++ {
+			if ids[i] == a && i+1 < len(ids) && ids[i+1] == b {
+				ids[out] = int32(uint32(best))
+				i++
+			} else {
+				ids[out] = ids[i]
+			}
+			out++
+		}
+		few := len(ids)-out < len(ids)/8
+		ids = ids[:out]
+		if few {
+			break
+		}
+	}
+	return ids
 }
 
 // mergeSmall is quadratic in a number that is small.
@@ -77,7 +118,7 @@ func (t *pairTable) mergeLarge(ids []int32, s *scratch) []int32 {
 	s.next, s.prev = slices.Grow(s.next[:0], n)[:n], slices.Grow(s.prev[:0], n)[:n]
 	next, prev := s.next, s.prev // next is n after the last symbol and removed for a symbol merged into its left neighbour
 	const removed = -1
-	q := heap(s.queue[:0])
+	q := heap(slices.Grow(s.queue[:0], n))
 	for i := range ids {
 		next[i], prev[i] = int32(i+1), int32(i-1)
 		if i+1 < n {

@@ -2,6 +2,8 @@ package tokenizer
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -16,10 +18,11 @@ type bpeModel struct {
 	byteFallback bool
 	ignoreMerges bool
 
-	byteLevel bool
-	bytes     [256]int32     // byteLevel: id of each byte's symbol; else of "<0x00>"…"<0xFF>"; -1 where absent
-	ascii     [128]int32     // ids of one-character tokens, -1 where absent
-	chars     map[rune]int32 // the others
+	byteLevel     bool
+	cutBeforeMark bool           // see marksBegin
+	bytes         [256]int32     // byteLevel: id of each byte's symbol; else of "<0x00>"…"<0xFF>"; -1 where absent
+	ascii         [128]int32     // ids of one-character tokens, -1 where absent
+	chars         map[rune]int32 // the others
 }
 
 // readModel reads the "model" object. Fields are taken in any order, but vocab must come before merges, as it does in
@@ -93,6 +96,7 @@ func readModel(r *reader) (*bpeModel, error) {
 // index builds the tables of first symbols.
 func (m *bpeModel) index(byteLevel bool) error {
 	m.byteLevel = byteLevel
+	m.cutBeforeMark = m.marksBegin()
 	complete := true
 	for b := range m.bytes {
 		name := fmt.Sprintf("<0x%02X>", b)
@@ -132,6 +136,59 @@ func (m *bpeModel) index(byteLevel bool) error {
 
 // appendWord appends the ids of one word, which is not empty.
 func (m *bpeModel) appendWord(dst []int32, word string, s *scratch) ([]int32, error) {
+	if !m.cutBeforeMark {
+		return m.appendPart(dst, word, s)
+	}
+	for word != "" {
+		end := cutBeforeMark(word)
+		var err error
+		if dst, err = m.appendPart(dst, word[:end], s); err != nil {
+			return dst, err
+		}
+		word = word[end:]
+	}
+	return dst, nil
+}
+
+// spaceMark is SentencePiece's space, U+2581.
+const spaceMark = "▁"
+
+// cutBeforeMark returns the first place where a space mark follows something else, or the length of word.
+func cutBeforeMark(word string) int {
+	for i := 0; ; {
+		for strings.HasPrefix(word[i:], spaceMark) {
+			i += len(spaceMark)
+		}
+		next := strings.Index(word[i:], spaceMark)
+		switch {
+		case next < 0:
+			return len(word)
+		case i+next > 0:
+			return i + next
+		}
+	}
+}
+
+// marksBegin says that no merge joins a space mark to something else before it. Then words can be cut there, and the
+// usual SentencePiece pipeline, in which the whole text is one word, gets short words and the cache.
+func (m *bpeModel) marksBegin() bool {
+	if id, ok := m.vocab.ids[spaceMark]; !ok || m.ignoreMerges || m.byteLevel || id < 0 {
+		return false
+	}
+	for _, slot := range m.merges.slots {
+		if slot.pair == noPair {
+			continue
+		}
+		left, right := m.vocab.tokens[slot.pair>>32], m.vocab.tokens[uint32(slot.pair)]
+		if strings.HasPrefix(right, spaceMark) && !strings.HasSuffix(left, spaceMark) {
+			return false
+		}
+	}
+	return true
+}
+
+// appendPart appends the ids of a word, or of a part that no merge crosses.
+func (m *bpeModel) appendPart(dst []int32, word string, s *scratch) ([]int32, error) {
 	if len(word) == 1 && m.byteLevel && m.bytes[word[0]] >= 0 {
 		return append(dst, m.bytes[word[0]]), nil
 	}
@@ -151,7 +208,7 @@ func (m *bpeModel) appendWord(dst []int32, word string, s *scratch) ([]int32, er
 	if ok {
 		dst = append(dst, whole)
 	} else {
-		ids, err := m.symbols(s.ids[:0], word)
+		ids, err := m.symbols(slices.Grow(s.ids[:0], m.maxSymbols(word)), word)
 		if err != nil {
 			return dst, err
 		}
@@ -176,6 +233,14 @@ func (m *bpeModel) whole(word string, s *scratch) (int32, bool) {
 	}
 	id, ok := m.vocab.ids[string(s.text)]
 	return id, ok
+}
+
+// maxSymbols bounds the number of first symbols, so that a large word is not copied while it grows.
+func (m *bpeModel) maxSymbols(word string) int {
+	if m.byteLevel || m.byteFallback {
+		return len(word)
+	}
+	return utf8.RuneCountInString(word)
 }
 
 // symbols appends the ids that merging starts from.

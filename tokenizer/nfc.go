@@ -10,19 +10,21 @@ import (
 
 // Unicode normalization, with the data of x/text but not its algorithm, for two reasons. x/text inserts U+034F after
 // 30 combining characters (its stream-safe format), and its Unicode version is later than Hugging Face's: characters
-// outside the class known are left alone here, as they are there.
+// outside the classes canonical and compat are left alone here, as they are there.
 
 // unicodeForm is NFC, NFD, NFKC or NFKD.
 func unicodeForm(form norm.Form) func(string) string {
-	decomposed, compose := form, false
+	decomposed, compose, affected := form, false, uint8(canonical|compat)
 	switch form {
 	case norm.NFC:
-		decomposed, compose = norm.NFD, true
+		decomposed, compose, affected = norm.NFD, true, canonical
+	case norm.NFD:
+		affected = canonical
 	case norm.NFKC:
 		decomposed, compose = norm.NFKD, true
 	}
 	return func(s string) string {
-		if form == norm.NFC && belowCombining(s) || form.IsNormalString(s) {
+		if unaffected(s, affected) || form.IsNormalString(s) {
 			return s // x/text knows more characters than Hugging Face, so what is normal to it is normal there
 		}
 		n := normalizer{form: decomposed, compose: compose, table: classes(), out: make([]byte, 0, len(s)+len(s)/8)}
@@ -43,12 +45,22 @@ func unicodeForm(form norm.Form) func(string) string {
 	}
 }
 
-// belowCombining says that all of s lies below U+0300, where every string is NFC.
-func belowCombining(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0xCC {
+// unaffected says that no character of s is of the affected classes. It is quicker than IsNormalString.
+func unaffected(s string, affected uint8) bool {
+	var table []uint8
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		if table == nil {
+			table = classes()
+		}
+		c, size := utf8.DecodeRuneInString(s[i:])
+		if table[c]&affected != 0 {
 			return false
 		}
+		i += size
 	}
 	return true
 }
@@ -76,7 +88,7 @@ const (
 )
 
 func (n *normalizer) decompose(c rune) {
-	if n.table[c]&known == 0 {
+	if n.table[c]&(canonical|compat) == 0 {
 		n.add(c, 0)
 		return
 	}
@@ -169,7 +181,7 @@ func joinRunes(a, b rune) (rune, bool) {
 // composites inverts the canonical decompositions of two characters or more, except those excluded from composition.
 var composites = sync.OnceValue(func() map[[2]rune]rune {
 	pairs := map[[2]rune]rune{}
-	for _, r := range parseRanges(normalizedRanges) {
+	for _, r := range parseRanges(canonicalRanges) {
 		for c := r[0]; c <= r[1]; c++ {
 			d := norm.NFD.PropertiesString(string(c)).Decomposition()
 			if d == nil || norm.NFC.String(string(c)) != string(c) {

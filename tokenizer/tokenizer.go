@@ -64,14 +64,15 @@ func Open(dir string) (*BPE, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
-	t, err := parseTokenizer(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer.json"), err)
-	}
+	var more []addedToken
 	if config != nil {
-		if err := t.applyConfig(config); err != nil {
+		if more, err = readConfig(config); err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer_config.json"), err)
 		}
+	}
+	t, err := parseTokenizer(data, more)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer.json"), err)
 	}
 	return t, nil
 }
@@ -81,7 +82,7 @@ func FromBytes(data []byte) (*BPE, error) {
 	if len(data) > maxTokenizerFile {
 		return nil, fmt.Errorf("tokenizer.json: %d bytes, limit %d", len(data), maxTokenizerFile)
 	}
-	t, err := parseTokenizer(data)
+	t, err := parseTokenizer(data, nil)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}

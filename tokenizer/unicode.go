@@ -12,13 +12,14 @@ import (
 // and standard library) follow theirs; one letter of difference changes ids. tables.go therefore holds the classes as
 // tokenizers 0.23.3 has them, and they change only when that file does.
 const (
-	letter  = 1 << iota // \p{L}
-	number              // \p{N}
-	mark                // \p{M}
-	space               // \s and White_Space, in which all three libraries agree
-	word                // \w of Rust's regex
-	numeric             // Rust's char::is_numeric, \p{N} of a later Unicode
-	known               // has a canonical order or a decomposition in the Unicode version of the normalizers
+	letter    = 1 << iota // \p{L}
+	number                // \p{N}
+	mark                  // \p{M}
+	space                 // \s and White_Space, in which all three libraries agree
+	word                  // \w of Rust's regex
+	numeric               // Rust's char::is_numeric, \p{N} of a later Unicode
+	canonical             // NFC and NFD may change it, move it, or compose it with the character before it
+	compat                // NFKC and NFKD decompose it further
 )
 
 // classes has one byte per code point, built on first use (about 1 ms).
@@ -26,7 +27,8 @@ var classes = sync.OnceValue(func() []uint8 {
 	table := make([]uint8, 0x110000)
 	for bit, ranges := range map[uint8]string{
 		letter: letterRanges, number: numberRanges, mark: markRanges, space: spaceRanges,
-		word: wordRanges, numeric: numericRanges, known: normalizedRanges,
+		word: wordRanges, numeric: numericRanges, canonical: canonicalRanges,
+		compat: compatRanges,
 	} {
 		for _, r := range parseRanges(ranges) {
 			for c := r[0]; c <= r[1]; c++ {

@@ -2,8 +2,10 @@ package tokenizer
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -135,6 +137,14 @@ func readMerges(r *reader, v *vocabulary) (*pairTable, error) {
 	for rank, p := range pairs {
 		table.set(p.a, p.b, uint32(rank), p.merged)
 	}
+	table.firstUse = slices.Repeat([]uint32{math.MaxUint32}, len(v.tokens))
+	for _, s := range table.slots {
+		if s.pair != noPair {
+			for _, id := range []uint32{uint32(s.pair >> 32), uint32(s.pair)} {
+				table.firstUse[id] = min(table.firstUse[id], uint32(s.merge>>32))
+			}
+		}
+	}
 	return table, nil
 }
 
@@ -143,6 +153,8 @@ type pairTable struct {
 	slots    []pairSlot
 	multiply uint64 // random and odd: a file cannot be built to collide
 	shift    int
+
+	firstUse []uint32 // by id: the lowest rank of a pair that the id is part of
 }
 
 type pairSlot struct {
