@@ -75,6 +75,9 @@ func (c *Config) attention(p layers.Platform, l int, h *Node, weight func(string
 	q, k = layers.Rotary(q, in.Cos, in.Sin), layers.Rotary(k, in.Cos, in.Sin)
 	var keys, values *Node
 	if in.Cache == nil {
+		if p == layers.Go { // its later writes into these slots are additions (layers.WriteKV)
+			k, v = layers.ZeroPadding(k, in.Count), layers.ZeroPadding(v, in.Count)
+		}
 		keys, values = layers.KeyLayout(p, k, in.KV), layers.ValueLayout(v, in.KV)
 	} else {
 		// Write first, then attend to what was written: reading the old cache as well would force XLA to copy it.

@@ -1,0 +1,454 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+
+	"github.com/steerage/steerage/engine/schedule"
+	"github.com/steerage/steerage/layers"
+	"github.com/steerage/steerage/model"
+)
+
+// kvCache is a key/value cache on the device: K and V of each layer, interleaved, all of [rows, slots].
+type kvCache struct {
+	buffers     []compute.Buffer
+	rows, slots int
+}
+
+func (c *kvCache) free() {
+	finalize(c.buffers)
+	*c = kvCache{}
+}
+
+// device carries plans out. It belongs to the loop's goroutine.
+type device struct {
+	backend compute.Backend
+	cfg     *model.Config
+	ps      *programs
+	weights []compute.Buffer
+
+	main   kvCache // rows that decode
+	staged kvCache // what the last prefill left, until its rows have joined
+	whole  bool    // staged holds whole prompts: the next decode plan joins them, or never
+	rope   map[int][2]compute.Buffer
+}
+
+// sampler says how one row's token is drawn.
+type sampler struct {
+	params  layers.Params
+	seed    uint64
+	logprob bool
+}
+
+// drawn is one sampled token; logprob only if it was asked for.
+type drawn struct {
+	id      int32
+	logprob float32
+	err     error
+}
+
+// run executes a program. `state` is donated: whatever happens, it is gone afterwards, and the first len(state) results are
+// its successors. inputs are read; those made by upload are freed.
+func (d *device) run(p *program, state []compute.Buffer, inputs ...compute.Buffer) (out []compute.Buffer, err error) {
+	var all []compute.Buffer
+	if p.weights {
+		all = append(all, d.weights...)
+	}
+	fixed := len(all)
+	all = append(append(all, state...), inputs...)
+	donate := make([]bool, len(all))
+	for i := range state {
+		donate[fixed+i] = true
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("engine: program %s: %v", p.name, r)
+		}
+	}()
+	out, err = p.exec.Execute(all, donate, 0)
+	if err != nil {
+		return nil, fmt.Errorf("engine: program %s: %w", p.name, err)
+	}
+	return out, nil
+}
+
+func (d *device) upload(flat any, dims ...int) (compute.Buffer, error) {
+	dtype := dtypes.Int32
+	if _, ok := flat.([]float32); ok {
+		dtype = dtypes.Float32
+	}
+	return d.backend.BufferFromFlatData(0, flat, shapes.Make(dtype, dims...))
+}
+
+// uploads collects small inputs of one call, so that the first error wins and all are freed together.
+type uploads struct {
+	d   *device
+	all []compute.Buffer
+	err error
+}
+
+func (u *uploads) add(flat any, dims ...int) {
+	if u.err != nil {
+		return
+	}
+	b, err := u.d.upload(flat, dims...)
+	u.all, u.err = append(u.all, b), err
+}
+
+func (u *uploads) free() { finalize(u.all) }
+
+// ropeTables returns cos and sin for positions below n, on the device.
+func (d *device) ropeTables(n int) ([2]compute.Buffer, error) {
+	if t, ok := d.rope[n]; ok {
+		return t, nil
+	}
+	cos, sin := d.cfg.RopeTables(n)
+	var t [2]compute.Buffer
+	var err error
+	for i, flat := range [][]float32{cos, sin} {
+		if t[i], err = d.upload(flat, n, d.cfg.HeadDim/2); err != nil {
+			return t, err
+		}
+	}
+	d.rope[n] = t
+	return t, nil
+}
+
+// prefill carries out a prefill plan and returns the logits of its rows, [R, vocab] on the device (nil if no row is at its end).
+// The keys and values stay in d.staged.
+func (d *device) prefill(p schedule.Plan) (compute.Buffer, error) {
+	d.whole = p.Rows[0].Last
+	if p.First {
+		d.staged.free()
+		rows := make([][]int32, len(p.Rows))
+		for i, r := range p.Rows {
+			rows[i] = r.Tokens
+		}
+		cache, out, err := d.first(rows, p.R, p.T, headLast, nil)
+		if err != nil {
+			return nil, err
+		}
+		d.staged = cache
+		if p.Staging > p.T {
+			if err := d.relayout(&d.staged, []int32{0}, p.Staging); err != nil {
+				finalize(out)
+				return nil, err
+			}
+		}
+		return out[0], nil
+	}
+	out, err := d.next(&d.staged, p.Rows[0].Tokens, p.Rows[0].Start, p.T, headLast, nil)
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// first runs program first on at most R rows of at most T tokens.
+func (d *device) first(rows [][]int32, r, t int, h head, targets []int32) (kvCache, []compute.Buffer, error) {
+	prog, err := d.ps.first(r, t, h)
+	if err != nil {
+		return kvCache{}, nil, err
+	}
+	rope, err := d.ropeTables(t)
+	if err != nil {
+		return kvCache{}, nil, err
+	}
+	tokens, count := make([]int32, r*t), make([]int32, r)
+	for i, row := range rows {
+		copy(tokens[i*t:(i+1)*t], row)
+		count[i] = int32(len(row))
+	}
+	u := uploads{d: d}
+	defer u.free()
+	u.add(tokens, r, t)
+	u.add(count, r)
+	n := len(u.all)
+	if h == headScore {
+		u.add(pad(targets, t), 1, t)
+	}
+	if u.err != nil {
+		return kvCache{}, nil, u.err
+	}
+	inputs := append(append(append([]compute.Buffer{}, u.all[:n]...), rope[:]...), u.all[n:]...)
+	out, err := d.run(prog, nil, inputs...)
+	if err != nil {
+		return kvCache{}, nil, err
+	}
+	kv := 2 * d.cfg.NumHiddenLayers
+	return kvCache{out[:kv:kv], r, t}, out[kv:], nil
+}
+
+// next runs program next on cache, in place.
+func (d *device) next(cache *kvCache, tokens []int32, start, t int, h head, targets []int32) ([]compute.Buffer, error) {
+	prog, err := d.ps.next(t, cache.slots, h)
+	if err != nil {
+		return nil, err
+	}
+	rope, err := d.ropeTables(cache.slots)
+	if err != nil {
+		return nil, err
+	}
+	u := uploads{d: d}
+	defer u.free()
+	u.add(pad(tokens, t), 1, t)
+	u.add([]int32{int32(start)}, 1)
+	u.add([]int32{int32(len(tokens))}, 1)
+	n := len(u.all)
+	if h == headScore {
+		u.add(pad(targets, t), 1, t)
+	}
+	if u.err != nil {
+		return nil, u.err
+	}
+	inputs := append(append(append([]compute.Buffer{}, u.all[:n]...), rope[:]...), u.all[n:]...)
+	return d.runOn(prog, cache, inputs...)
+}
+
+// runOn runs a program whose state is a cache, which it replaces; on failure the cache is empty. It returns the other results.
+func (d *device) runOn(prog *program, cache *kvCache, inputs ...compute.Buffer) ([]compute.Buffer, error) {
+	state := cache.buffers
+	rows, slots := cache.rows, cache.slots
+	*cache = kvCache{}
+	out, err := d.run(prog, state, inputs...)
+	if err != nil {
+		return nil, err
+	}
+	*cache = kvCache{out[:len(state):len(state)], rows, slots}
+	return out[len(state):], nil
+}
+
+func pad(ids []int32, n int) []int32 {
+	return append(append(make([]int32, 0, n), ids...), make([]int32, n-len(ids))...)
+}
+
+// decode carries out a decode plan: layout, joins, one step. It returns the logits of all rows, [Batch, vocab], on the device.
+func (d *device) decode(p schedule.Plan) (compute.Buffer, error) {
+	if d.whole {
+		defer d.staged.free()
+	}
+	joins := p.Joins
+	if p.Layout != nil {
+		var err error
+		if joins, err = d.layout(*p.Layout, joins); err != nil {
+			d.main.free()
+			return nil, err
+		}
+	}
+	for _, j := range joins {
+		if err := d.join(j); err != nil {
+			d.main.free()
+			return nil, err
+		}
+	}
+	if d.main.rows != p.Batch || d.main.slots != p.KVLen {
+		return nil, fmt.Errorf("engine: cache is [%d, %d], the plan wants [%d, %d]", d.main.rows, d.main.slots, p.Batch, p.KVLen)
+	}
+	prog, err := d.ps.decode(p.Batch, p.KVLen)
+	if err != nil {
+		return nil, err
+	}
+	rope, err := d.ropeTables(p.KVLen)
+	if err != nil {
+		return nil, err
+	}
+	tokens, positions := make([]int32, p.Batch), make([]int32, p.Batch)
+	for _, s := range p.Slots {
+		tokens[s.Slot], positions[s.Slot] = s.Token, int32(s.Position)
+	}
+	u := uploads{d: d}
+	defer u.free()
+	u.add(tokens, p.Batch)
+	u.add(positions, p.Batch)
+	if u.err != nil {
+		return nil, u.err
+	}
+	out, err := d.runOn(prog, &d.main, append(u.all[:2:2], rope[:]...)...)
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// layout gives the main cache a new shape and returns the joins still to be done: when no row survives, the staged
+// rows become the main cache directly.
+func (d *device) layout(l schedule.Layout, joins []schedule.Join) ([]schedule.Join, error) {
+	from := make([]int32, l.Batch)
+	survivors := false
+	for i, f := range l.From {
+		from[i] = int32(f)
+		survivors = survivors || f >= 0
+	}
+	if survivors {
+		return joins, d.relayout(&d.main, from, l.KVLen)
+	}
+	for _, j := range joins {
+		from[j.Slot] = int32(j.Row)
+	}
+	d.main.free()
+	d.main, d.staged = d.staged, kvCache{}
+	return nil, d.relayout(&d.main, from, l.KVLen)
+}
+
+// relayout replaces a cache by one whose row i is the old row from[i], tensor by tensor, so that at most one tensor exists twice.
+func (d *device) relayout(c *kvCache, from []int32, slots int) error {
+	index, err := d.upload(from, len(from))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = index.Finalize() }()
+	for i, old := range c.buffers {
+		prog, err := d.ps.relayout(part(i%2), c.rows, c.slots, len(from), slots)
+		if err != nil {
+			return err
+		}
+		out, err := d.run(prog, nil, old, index)
+		if err != nil {
+			return err
+		}
+		_ = old.Finalize()
+		c.buffers[i] = out[0]
+	}
+	c.rows, c.slots = len(from), slots
+	return nil
+}
+
+// join copies one staged row into the main cache.
+func (d *device) join(j schedule.Join) error {
+	prog, err := d.ps.place(d.main.rows, d.main.slots, d.staged.rows, d.staged.slots)
+	if err != nil {
+		return err
+	}
+	u := uploads{d: d}
+	defer u.free()
+	u.add([]int32{int32(j.Row)}, 1)
+	u.add([]int32{int32(j.Slot)}, 1)
+	if u.err != nil {
+		return u.err
+	}
+	_, err = d.runOn(prog, &d.main, append(append([]compute.Buffer{}, d.staged.buffers...), u.all...)...)
+	return err
+}
+
+// errNotFinite is what a request gets whose logits hold NaN or infinity.
+var errNotFinite = errors.New("the model computed logits that are not finite")
+
+// sample draws one token for each given row of logits [rows, vocab], which it frees. rows[i] is the row of samplers[i], steps[i]
+// the number of the token in its answer.
+func (d *device) sample(logits compute.Buffer, total int, rows []int, samplers []sampler, steps []uint64) ([]drawn, error) {
+	defer func() { _ = logits.Finalize() }()
+	form, logprobs := sampleGreedy, false
+	for _, s := range samplers {
+		logprobs = logprobs || s.logprob
+		if s.params.Temperature > 0 {
+			form = max(form, sampleTemperature)
+		}
+		if s.params.Filters() {
+			form = sampleFiltered
+		}
+	}
+	// The Go backend samples slower than Go itself, and XLA's CPU filters slower (docs/log.md, 2026-11-24).
+	p := d.ps.platform
+	if logprobs || p == layers.Go || (p == layers.XLACPU && form == sampleFiltered) {
+		return d.sampleOnHost(logits, rows, samplers, steps)
+	}
+	prog, err := d.ps.sample(total, form)
+	if err != nil {
+		return nil, err
+	}
+	u := uploads{d: d}
+	defer u.free()
+	if form != sampleGreedy {
+		params, uniform := make([]float32, 4*total), make([]float32, total)
+		for i, r := range rows {
+			row := samplers[i].params.Row()
+			copy(params[4*r:], row[:])
+			uniform[r] = layers.Uniform(samplers[i].seed, steps[i])
+		}
+		u.add(params, total, 4)
+		u.add(uniform, total)
+	}
+	if u.err != nil {
+		return nil, u.err
+	}
+	out, err := d.run(prog, nil, append([]compute.Buffer{logits}, u.all...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer finalize(out)
+	ids := make([]int32, total)
+	if err := out[0].ToFlatData(ids); err != nil {
+		return nil, err
+	}
+	result := make([]drawn, len(rows))
+	for i, r := range rows {
+		result[i].id = ids[r]
+		if ids[r] < 0 {
+			result[i] = drawn{err: errNotFinite}
+		}
+	}
+	return result, nil
+}
+
+func (d *device) sampleOnHost(logits compute.Buffer, rows []int, samplers []sampler, steps []uint64) ([]drawn, error) {
+	flat, err := toHost(logits)
+	if err != nil {
+		return nil, err
+	}
+	vocab := d.cfg.VocabSize
+	result := make([]drawn, len(rows))
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i, r := range rows {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			row, s := flat[r*vocab:(r+1)*vocab], samplers[i]
+			if !finite(row) {
+				result[i].err = errNotFinite
+				return
+			}
+			result[i].id = layers.SampleHost(row, s.params, layers.Uniform(s.seed, steps[i]))
+			if s.logprob {
+				result[i].logprob = layers.LogProbHost(row, result[i].id)
+			}
+		})
+	}
+	wg.Wait()
+	return result, nil
+}
+
+func finite(x []float32) bool {
+	for _, v := range x {
+		if v-v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// toHost copies a float32 buffer to the host.
+func toHost(b compute.Buffer) ([]float32, error) {
+	shape, err := b.Shape()
+	if err != nil {
+		return nil, err
+	}
+	flat := make([]float32, shape.Size())
+	return flat, b.ToFlatData(flat)
+}
+
+func (d *device) close() {
+	d.main.free()
+	d.staged.free()
+	for _, t := range d.rope {
+		finalize(t[:])
+	}
+	finalize(d.weights)
+	d.ps.close()
+}
