@@ -75,9 +75,12 @@ func scatterKV(cache, x, start, valid *Node) *Node {
 	slot = MinScalar(slot, cache.Shape().Dim(2)-1)
 	index := Stack([]*Node{Iota(g, entries, 0), Iota(g, entries, 2), slot}, -1) // [rows, tokens, heads, 3]
 	mask := BroadcastToShape(InsertAxes(valid, -1, -1), x.Shape())
-	x = Where(mask, x, ZerosLike(x))
-	return ScatterSum(cache, Reshape(index, rows*tokens*heads, 3),
-		ConvertDType(Reshape(x, rows*tokens*heads, dim), cache.DType()), false, false)
+	x = ConvertDType(Reshape(Where(mask, x, ZerosLike(x)), rows*tokens*heads, dim), cache.DType())
+	index = Reshape(index, rows*tokens*heads, 3)
+	if cache.DType() == dtypes.Float16 { // the Go backend does not scatter float16; this copies the cache
+		return ConvertDType(ScatterSum(F32(cache), index, F32(x), false, false), dtypes.Float16)
+	}
+	return ScatterSum(cache, index, x, false, false)
 }
 
 // Attend is causal grouped-query attention; query head h reads key/value head h/(heads/kv_heads), and K and V are never
