@@ -243,6 +243,7 @@ func (m *Model) signal() {
 // loop owns the device: it carries out jobs and plans until the model is closed.
 func (m *Model) loop() {
 	defer close(m.done)
+	afterJob := false // jobs and plans take turns when there are both
 	for {
 		m.mu.Lock()
 		if m.closed {
@@ -253,13 +254,15 @@ func (m *Model) loop() {
 			return
 		}
 		var next *job
-		if len(m.jobs) > 0 {
-			next, m.jobs = m.jobs[0], m.jobs[1:]
-		}
-		plan, busy := schedule.Plan{}, false
-		if next == nil {
+		var plan schedule.Plan
+		busy := false
+		if afterJob || len(m.jobs) == 0 {
 			plan, busy = m.core.Next()
 		}
+		if !busy && len(m.jobs) > 0 {
+			next, m.jobs = m.jobs[0], m.jobs[1:]
+		}
+		afterJob = next != nil
 		var samplers []sampler
 		if busy {
 			samplers = m.samplers(plan)

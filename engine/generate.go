@@ -143,7 +143,9 @@ func (m *Model) Generate(ctx context.Context, r Request) (*Generation, error) {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	g.mu.Lock()
-	g.unhook = context.AfterFunc(ctx, g.Cancel)
+	if g.unhook = context.AfterFunc(ctx, g.Cancel); g.finished {
+		g.unhook()
+	}
 	g.mu.Unlock()
 	m.signal()
 	return g, nil
