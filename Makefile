@@ -1,0 +1,83 @@
+# The verbs of this repository. `make` lists them. Everything that is fetched or built for them lands in the user's
+# cache folder ($XDG_CACHE_HOME or ~/.cache, steerage/ there), never in the repository.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup plugin demo test check tools bench parity fuzz venv references
+
+CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/steerage
+STEERAGE := go run ./cmd/steerage
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## fetch the XLA plugin for this machine's CPU (260 MB, once)
+	$(STEERAGE) setup cpu
+
+# What setup does, for verbs that can do without. Under CI=true they cannot.
+plugin:
+	@if ! $(STEERAGE) setup cpu >/dev/null; then \
+		if [[ "$${CI:-}" == true ]]; then echo "CI=true: both backends must be tested" >&2; exit 1; fi; \
+		echo "LEFT OUT: XLA. There is no plugin (see above), so only the Go backend is used." >&2; \
+	fi
+
+demo: plugin ## let a small model tell its story
+	$(STEERAGE) demo
+
+TESTFLAGS ?=
+
+test: plugin ## all tests, on every backend of this machine
+	go test $(TESTFLAGS) ./...
+
+# Linters are built from source, once for each version and each Go. A binary of theirs reads only what its own Go knows.
+STATICCHECK_VERSION := v0.8.2
+GOLANGCI_VERSION    := v2.15.0
+TOOLS       := $(CACHE)/tools/$(shell go env GOVERSION)
+STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)/staticcheck
+GOLANGCI    := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+tools: ## build the linters (minutes, once)
+	@install() { \
+		if [[ -x "$$1" ]]; then return; fi; \
+		echo "building $$2" >&2; \
+		GOFLAGS= GOBIN="$$(dirname "$$1")" go install "$$2"; \
+	}; \
+	install "$(STATICCHECK)" honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION); \
+	install "$(GOLANGCI)" github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+check: tools ## formatting, vet, linters, import arrows, and a build without cgo
+	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	CGO_ENABLED=0 go build ./...
+	"$(STATICCHECK)" ./...
+	"$(GOLANGCI)" run ./...
+
+MODELS ?= $(wildcard parity/testdata/*/config.json)
+
+parity: plugin ## compare with the reference dumps of parity/testdata; MODELS="DIR DIR" compares others
+	go test ./parity
+	$(STEERAGE) parity $(patsubst %/config.json,%,$(MODELS))
+
+FUZZTIME ?= 60s
+
+fuzz: ## run every fuzz target for FUZZTIME (60s)
+	@go list ./... | while read -r package; do \
+		go test -list '^Fuzz' "$$package" | { grep '^Fuzz' || true; } | while read -r target; do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+		done; \
+	done
+
+bench: plugin ## measure against Hugging Face transformers on the same weights; see bench/
+	bench/run
+
+PYTHON ?= python3
+VENV   := $(CACHE)/venv
+
+venv: ## the Python of the reference dumps, pinned by hash (some GB)
+	$(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/pip" install --disable-pip-version-check --require-hashes -r parity/reference/requirements.txt
+
+references: venv ## make parity/testdata again with transformers
+	PYTHONDONTWRITEBYTECODE=1 "$(VENV)/bin/python" parity/reference/make_testdata.py
