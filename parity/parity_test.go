@@ -1,0 +1,74 @@
+package parity_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/steerage/steerage/parity"
+	"github.com/steerage/steerage/pjrt"
+	"github.com/stretchr/testify/require"
+)
+
+var models = flag.String("models", "", "folders with dumps to compare besides testdata, separated by commas")
+
+// backends returns the specs of this machine's backends. Without a plugin the Go backend alone is tested, and under
+// CI=true that is a failure.
+func backends(t testing.TB) []string {
+	t.Helper()
+	missing := "this binary was built without PJRT"
+	if pjrt.Enabled {
+		plugins, err := pjrt.Find("")
+		require.NoError(t, err)
+		if len(plugins) > 0 {
+			return []string{"go", "xla"}
+		}
+		missing = "no PJRT plugin was found; `make setup` fetches one"
+	}
+	require.NotEqual(t, "true", os.Getenv("CI"), "under CI both backends must be tested: "+missing)
+	t.Logf("only the Go backend is tested: %s", missing)
+	return []string{"go"}
+}
+
+// folders returns what is to be compared: testdata, the folders of -models, and a reference set beside the repository.
+func folders(t *testing.T) []string {
+	own, err := filepath.Glob(filepath.Join("testdata", "*", parity.DumpName))
+	require.NoError(t, err)
+	require.NotEmpty(t, own)
+	beside := filepath.Join("..", "..", "shared", "reference", "models")
+	more, err := filepath.Glob(filepath.Join(beside, "*", parity.DumpName))
+	require.NoError(t, err)
+	if len(more) == 0 {
+		t.Logf("no reference set in %s", beside)
+	}
+	var dirs []string
+	for _, dump := range append(own, more...) {
+		dirs = append(dirs, filepath.Dir(dump))
+	}
+	for _, dir := range strings.Split(*models, ",") {
+		if dir != "" {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+func TestParity(t *testing.T) {
+	dirs := folders(t)
+	for _, backend := range backends(t) {
+		t.Run(backend, func(t *testing.T) {
+			for _, dir := range dirs {
+				t.Run(filepath.Base(dir), func(t *testing.T) {
+					report, err := parity.Run(t.Context(), dir, parity.Options{Backend: backend})
+					var table strings.Builder
+					require.NoError(t, report.Write(&table))
+					t.Log("\n" + table.String())
+					require.NoError(t, err)
+					require.True(t, report.OK(), "see the table above")
+				})
+			}
+		})
+	}
+}
