@@ -21,52 +21,44 @@ type addedToken struct {
 // maxAddedToken bounds the work that a text can cause at each of its positions.
 const maxAddedToken = 4096 // bytes
 
+var addedFields = []string{"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
+
 // readAdded reads "added_tokens". It is streamed: a file may have very many.
 func readAdded(r *reader) ([]addedToken, error) {
 	var list []addedToken
 	err := r.array(func() error {
 		var tok addedToken
-		var seen []string
-		err := r.object(func(k []byte) error {
-			key := string(k)
-			if slices.Contains(seen, key) {
-				return r.errorf("added_tokens %d: duplicate key %.200q", len(list), key)
-			}
-			seen = append(seen, key)
-			var err error
-			switch key {
-			case "id":
-				tok.id, err = r.id()
-			case "content":
-				var s []byte
-				s, err = r.str()
-				tok.content = string(s)
-			case "special":
-				r.peek()
-				tok.special, err = r.boolean()
-			case "single_word":
-				r.peek()
-				tok.singleWord, err = r.boolean()
-			case "lstrip":
-				r.peek()
-				tok.lstrip, err = r.boolean()
-			case "rstrip":
-				r.peek()
-				tok.rstrip, err = r.boolean()
-			case "normalized":
-				r.peek()
-				tok.normalized, err = r.boolean()
-			default:
+		seen := [7]bool{}
+		err := r.object(func(key []byte) error {
+			field := slices.Index(addedFields, string(key))
+			if field < 0 {
 				return r.errorf("added_tokens %d: unknown field %.200q", len(list), key)
 			}
+			if seen[field] {
+				return r.errorf("added_tokens %d: duplicate key %q", len(list), addedFields[field])
+			}
+			seen[field] = true
+			r.space()
+			switch field {
+			case 0:
+				id, err := r.id()
+				tok.id = id
+				return err
+			case 1:
+				content, err := r.str()
+				tok.content = string(content)
+				return err
+			}
+			flag := []*bool{&tok.singleWord, &tok.lstrip, &tok.rstrip, &tok.normalized, &tok.special}[field-2]
+			value, err := r.boolean()
+			*flag = value
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if len(seen) != 7 {
-			return r.errorf("added_tokens %d: has %v, want id, content, single_word, lstrip, rstrip, normalized, special",
-				len(list), seen)
+		if i := slices.Index(seen[:], false); i >= 0 {
+			return r.errorf("added_tokens %d: %s is missing", len(list), addedFields[i])
 		}
 		if len(tok.content) > maxAddedToken {
 			return r.errorf("added_tokens %d: content has %d bytes, limit %d", len(list), len(tok.content), maxAddedToken)
@@ -144,7 +136,7 @@ func (t *BPE) addTokens(list []addedToken) error {
 // matcher finds added tokens in a text. Its patterns are sorted, so that the patterns with a common beginning are
 // neighbours: matching narrows a range, byte by byte, and needs no further memory.
 type matcher struct {
-	tokens []addedToken // sorted by pattern
+	tokens []*addedToken // sorted by pattern
 	first  [256]struct{ lo, hi int32 }
 	// If all patterns begin with one byte, single is that byte, else -1.
 	single int
@@ -152,12 +144,12 @@ type matcher struct {
 
 func newMatcher(added []addedToken, normalized bool) (*matcher, error) {
 	m := &matcher{single: -1}
-	for _, tok := range added {
-		if tok.normalized == normalized {
-			m.tokens = append(m.tokens, tok)
+	for i := range added {
+		if added[i].normalized == normalized {
+			m.tokens = append(m.tokens, &added[i])
 		}
 	}
-	slices.SortFunc(m.tokens, func(a, b addedToken) int { return strings.Compare(a.pattern, b.pattern) })
+	slices.SortFunc(m.tokens, func(a, b *addedToken) int { return strings.Compare(a.pattern, b.pattern) })
 	for i, tok := range m.tokens {
 		if i > 0 && m.tokens[i-1].pattern == tok.pattern {
 			return nil, fmt.Errorf("added tokens %.200q and %.200q are the same after normalization",
@@ -205,7 +197,7 @@ func (m *matcher) longest(s string, lo, hi int) *addedToken {
 	for depth := 1; ; depth++ {
 		// All of tokens[lo:hi] begin with s[:depth]; the shortest comes first.
 		if len(m.tokens[lo].pattern) == depth {
-			found = &m.tokens[lo]
+			found = m.tokens[lo]
 			if lo++; lo == hi {
 				return found
 			}
@@ -222,7 +214,7 @@ func (m *matcher) longest(s string, lo, hi int) *addedToken {
 }
 
 // narrow returns the part of tokens[lo:hi] whose pattern has byte c at depth.
-func narrow(tokens []addedToken, lo, hi, depth int, c byte) (int, int) {
+func narrow(tokens []*addedToken, lo, hi, depth int, c byte) (int, int) {
 	at := func(i int) byte { return tokens[i].pattern[depth] }
 	search := func(lo, hi int, before func(byte) bool) int {
 		for lo < hi {

@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,7 +67,7 @@ func readDecoder(n node) ([]decoder, error) {
 		scheme := f.prependScheme()
 		f.boolOr("split", true)
 		list = []decoder{func(next stage) stage {
-			return &wholeToken{to: &metaspace{next: next, mark: mark, first: scheme != "never"}}
+			return &wholeToken{to: &metaspace{next: next, mark: []byte(mark), first: scheme != "never"}}
 		}}
 	default:
 		return nil, fmt.Errorf("%s is not supported", f.where)
@@ -183,7 +184,7 @@ func (r *rewrite) flush()             { r.next.flush() }
 // copies at the end of what it has seen.
 type strip struct {
 	next    stage
-	content string
+	content []byte
 	start   int
 	stop    int
 
@@ -193,12 +194,12 @@ type strip struct {
 }
 
 func newStrip(next stage, content string, start, stop int) *strip {
-	return &strip{next: next, content: content, start: start, stop: stop, left: start}
+	return &strip{next: next, content: []byte(content), start: start, stop: stop, left: start}
 }
 
 func (s *strip) text(fragment []byte) {
 	for s.left > 0 && len(fragment) > 0 {
-		if !strings.HasPrefix(string(fragment), s.content) {
+		if !bytes.HasPrefix(fragment, s.content) {
 			s.left = 0
 			break
 		}
@@ -212,7 +213,7 @@ func (s *strip) text(fragment []byte) {
 		return
 	}
 	body := fragment
-	for len(body) > 0 && strings.HasSuffix(string(body), s.content) {
+	for bytes.HasSuffix(body, s.content) {
 		body = body[:len(body)-len(s.content)]
 	}
 	if len(body) > 0 {
@@ -242,17 +243,17 @@ func (s *strip) flush() { s.next.flush() }
 // metaspace turns the mark into a space, and removes it from the first token.
 type metaspace struct {
 	next  stage
-	mark  string
+	mark  []byte
 	first bool // the next token is the first and loses its marks
 }
 
 func (m *metaspace) token(token []byte) {
-	space := " "
-	if m.first {
-		space = ""
+	var space []byte
+	if !m.first {
+		space = []byte{' '}
 	}
 	m.first = false
-	emit(m.next, []byte(strings.ReplaceAll(string(token), m.mark, space)))
+	emit(m.next, bytes.ReplaceAll(token, m.mark, space))
 }
 
 func (m *metaspace) flush() { m.next.flush() }

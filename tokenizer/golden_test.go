@@ -19,9 +19,10 @@ type golden struct {
 	N                int
 	Text             *string
 	AddSpecialTokens bool `json:"add_special_tokens"`
+	SpecialAsText    bool `json:"special_as_text"`
 	IDs              []int32
-	Decoded          string
-	SkipSpecial      string `json:"skip_special"`
+	Decoded          *string // Text when absent
+	SkipSpecial      *string `json:"skip_special"` // Decoded when absent
 }
 
 func readGolden(t testing.TB, path string) []golden {
@@ -35,6 +36,12 @@ func readGolden(t testing.TB, path string) []golden {
 	for scan.Scan() {
 		var g golden
 		require.NoError(t, json.Unmarshal(scan.Bytes(), &g))
+		if g.Decoded == nil {
+			g.Decoded = g.Text
+		}
+		if g.SkipSpecial == nil {
+			g.SkipSpecial = g.Decoded
+		}
 		lines = append(lines, g)
 	}
 	require.NoError(t, scan.Err())
@@ -46,19 +53,46 @@ func readGolden(t testing.TB, path string) []golden {
 func (g golden) check(t *testing.T, tok *BPE) {
 	t.Helper()
 	if g.Text != nil {
-		ids, err := tok.Encode(*g.Text, g.AddSpecialTokens)
+		opts := EncodeOptions{AddSpecialTokens: g.AddSpecialTokens}
+		if g.SpecialAsText {
+			opts.AddedTokens = SpecialAsText
+		}
+		ids, err := tok.EncodeWith(*g.Text, opts)
 		require.NoError(t, err, "line %d", g.N)
 		require.Equal(t, g.IDs, append([]int32{}, ids...), "line %d: %q", g.N, *g.Text)
 	}
 	for _, skip := range []bool{false, true} {
-		want := g.Decoded
+		want := *g.Decoded
 		if skip {
-			want = g.SkipSpecial
+			want = *g.SkipSpecial
 		}
 		text, err := tok.Decode(g.IDs, skip)
 		require.NoError(t, err, "line %d", g.N)
 		require.Equal(t, want, text, "line %d: %v skip=%v", g.N, g.IDs, skip)
 		require.Equal(t, want, streamed(t, tok, g.IDs, skip), "line %d: %v streamed, skip=%v", g.N, g.IDs, skip)
+	}
+}
+
+// small are the tokenizers of testdata, made by testdata/make_golden.py.
+var small = []string{"llama3", "qwen", "gpt2", "llama2", "pieces", "stories260k"}
+
+func loadSmall(t testing.TB, name string) *BPE {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	require.NoError(t, err)
+	tok, err := FromBytes(data)
+	require.NoError(t, err)
+	return tok
+}
+
+func TestGolden(t *testing.T) {
+	for _, name := range small {
+		t.Run(name, func(t *testing.T) {
+			tok := loadSmall(t, name)
+			for _, g := range readGolden(t, filepath.Join("testdata", name+".golden.jsonl")) {
+				g.check(t, tok)
+			}
+		})
 	}
 }
 

@@ -149,7 +149,7 @@ func (f *fields) behavior(name string) behavior {
 	return isolated
 }
 
-// span is part of a string; hit says that the pattern matched it.
+// match is part of a string; hit says that the pattern matched it.
 type match struct {
 	start, end int
 	hit        bool

@@ -9,8 +9,7 @@ import "fmt"
 type Stream struct {
 	tok         Tokenizer
 	skipSpecial bool
-	chain       stage // nil: tok is not of this package
-	out         sink
+	pipe        *pipe // nil: tok is not of this package
 	ids         []int32
 }
 
@@ -19,26 +18,26 @@ type Stream struct {
 func NewStream(tok Tokenizer, skipSpecialTokens bool) *Stream {
 	s := &Stream{tok: tok, skipSpecial: skipSpecialTokens}
 	if t, ok := tok.(*BPE); ok {
-		s.chain = t.chain(&s.out)
+		s.pipe = t.newPipe()
 	}
 	return s
 }
 
 // Push adds one id and returns the text that became final, often "". Ids that Decode would drop or refuse add nothing.
 func (s *Stream) Push(id int32) string {
-	if s.chain == nil {
+	if s.pipe == nil {
 		if id >= 0 {
 			s.ids = append(s.ids, id)
 		}
 		return ""
 	}
-	s.tok.(*BPE).push(s.chain, id, s.skipSpecial)
-	return s.out.take()
+	s.pipe.push(id, s.skipSpecial)
+	return s.pipe.take()
 }
 
 // Flush ends the text and returns the rest of it. The stream then starts anew.
 func (s *Stream) Flush() string {
-	if s.chain == nil {
+	if s.pipe == nil {
 		text, err := s.tok.Decode(s.ids, s.skipSpecial)
 		s.ids = nil
 		if err != nil {
@@ -46,41 +45,57 @@ func (s *Stream) Flush() string {
 		}
 		return text
 	}
-	s.chain.flush()
-	text := s.out.take()
-	s.chain = s.tok.(*BPE).chain(&s.out)
+	s.pipe.chain.flush()
+	text := s.pipe.take()
+	s.pipe = s.pipe.t.newPipe()
 	return text
 }
 
 // Decode is [Tokenizer.Decode].
 func (t *BPE) Decode(ids []int32, skipSpecialTokens bool) (string, error) {
-	out := sink{buf: make([]byte, 0, 4*len(ids))}
-	chain := t.chain(&out)
+	p := t.newPipe()
+	p.out.buf = make([]byte, 0, 4*len(ids))
 	for i, id := range ids {
 		if id < 0 {
 			return "", fmt.Errorf("tokenizer: id %d at position %d is negative", id, i)
 		}
-		t.push(chain, id, skipSpecialTokens)
+		p.push(id, skipSpecialTokens)
 	}
-	chain.flush()
-	return string(out.buf), nil
+	p.chain.flush()
+	return p.take(), nil
 }
 
-func (t *BPE) chain(out *sink) stage {
-	var s stage = out
+// pipe is the decoders of one text under way.
+type pipe struct {
+	t     *BPE
+	chain stage
+	out   sink
+	token []byte
+}
+
+func (t *BPE) newPipe() *pipe {
+	p := &pipe{t: t}
+	p.chain = &p.out
 	for i := len(t.decoders) - 1; i >= 0; i-- {
-		s = t.decoders[i](s)
+		p.chain = t.decoders[i](p.chain)
 	}
-	return s
+	return p
 }
 
-func (t *BPE) push(chain stage, id int32, skipSpecial bool) {
-	if skipSpecial && t.special[id] {
+func (p *pipe) push(id int32, skipSpecial bool) {
+	if skipSpecial && p.t.special[id] {
 		return
 	}
-	if token, ok := t.spelling(id); ok {
-		emit(chain, []byte(token))
+	if token, ok := p.t.spelling(id); ok {
+		p.token = append(p.token[:0], token...)
+		emit(p.chain, p.token)
 	}
+}
+
+func (p *pipe) take() string {
+	text := string(p.out.buf)
+	p.out.buf = p.out.buf[:0]
+	return text
 }
 
 // sink is the end of a chain.
@@ -89,9 +104,3 @@ type sink struct{ buf []byte }
 func (s *sink) text(fragment []byte) { s.buf = append(s.buf, fragment...) }
 func (s *sink) end()                 {}
 func (s *sink) flush()               {}
-
-func (s *sink) take() string {
-	text := string(s.buf)
-	s.buf = s.buf[:0]
-	return text
-}
