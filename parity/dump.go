@@ -187,13 +187,20 @@ func (d *dump) readBatches() error {
 	return nil
 }
 
-// longest returns the number of tokens of the longest prompt with its continuation.
-func (d *dump) longest() int {
-	n := 0
+// sizes returns what an engine must hold to be compared; the context is at most the model's own.
+func (d *dump) sizes() sizes {
+	var s sizes
 	for _, p := range d.prompts {
-		n = max(n, len(p.ids)+len(p.greedy))
+		s.context = max(s.context, len(p.ids)+len(p.greedy))
 	}
-	return n
+	s.context, s.rows, s.row = min(s.context, d.cfg.MaxPositionEmbeddings), 1, 1
+	for _, side := range d.sides {
+		s.rows = max(s.rows, len(side.rows))
+		for _, row := range side.rows {
+			s.row = max(s.row, len(row))
+		}
+	}
+	return s
 }
 
 // has reports whether the dump holds a tensor whose name starts so.

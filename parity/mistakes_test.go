@@ -48,6 +48,7 @@ func TestMistakesAreCaught(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "model")
 			require.NoError(t, os.CopyFS(dir, os.DirFS(source)))
 			test.change(t, dir)

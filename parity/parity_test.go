@@ -61,6 +61,7 @@ func TestParity(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			for _, dir := range dirs {
 				t.Run(filepath.Base(dir), func(t *testing.T) {
+					t.Parallel() // most of the time is compiling, on one core each
 					report, err := parity.Run(t.Context(), dir, parity.Options{Backend: backend})
 					var table strings.Builder
 					require.NoError(t, report.Write(&table))

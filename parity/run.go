@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/steerage/steerage/engine"
+	"github.com/steerage/steerage/engine/schedule"
 	"github.com/steerage/steerage/model"
 )
 
@@ -46,13 +47,31 @@ type subject interface {
 	Close() error
 }
 
-// opener opens a subject for a reference and for so many tokens in so many rows.
-type opener func(ctx context.Context, dir, ref string, opt Options, tokens, rows int) (subject, error)
+// opener opens a subject for a reference and for the sizes of a dump.
+type opener func(ctx context.Context, dir, ref string, opt Options, sizes sizes) (subject, error)
+
+// sizes are the largest that are run.
+type sizes struct {
+	context int // tokens of a prompt with its continuation
+	rows    int // of a batch
+	row     int // tokens of a batch's row, without its continuation
+}
+
+// schedule is the one with the fewest programs, which take most of the time, that still fills a batch by one prefill and
+// prefills two prompts of different length in two sizes.
+func (s sizes) schedule() *schedule.Config {
+	chunk := max(s.context, s.rows*s.row)
+	return &schedule.Config{
+		MaxBatch: s.rows, MaxContext: s.context, MaxQueue: 2 * s.rows, PrefillRows: s.rows, Chunk: chunk,
+		Batches: slices.Compact([]int{1, s.rows}), Tokens: slices.Compact([]int{s.row, chunk}), Lengths: []int{chunk},
+	}
+}
 
 type engineSubject struct{ *engine.Model }
 
-func openEngine(ctx context.Context, dir, ref string, opt Options, tokens, rows int) (subject, error) {
-	o := engine.Options{Backend: opt.Backend, MaxContext: tokens, MaxBatch: rows, Logger: opt.Logger}
+func openEngine(ctx context.Context, dir, ref string, opt Options, sizes sizes) (subject, error) {
+	o := engine.Options{Backend: opt.Backend, MaxContext: sizes.context, MaxBatch: sizes.rows, Schedule: sizes.schedule(),
+		Logger: opt.Logger}
 	if ref == refF32 {
 		o.DType = "float32"
 		if strings.HasPrefix(o.Backend, "xla") && !strings.Contains(o.Backend, "tf32=") {
@@ -98,12 +117,8 @@ func compare(ctx context.Context, dir string, opt Options, open opener) (report 
 
 	var out output
 	kind := ""
-	rows := len(d.prompts)
-	for _, s := range d.sides {
-		rows = max(rows, len(s.rows))
-	}
 	for i, ref := range d.info.References {
-		s, err := open(ctx, dir, ref, opt, min(d.longest(), d.cfg.MaxPositionEmbeddings), rows)
+		s, err := open(ctx, dir, ref, opt, d.sizes())
 		if err != nil {
 			return report, fmt.Errorf("%s: %w", dir, err)
 		}

@@ -190,9 +190,9 @@ func toyDump(t *testing.T, change func(tensors map[string]safetensors.Tensor, in
 
 // runToy compares a toy with the dump in dir; the bf16 reference gets the same hooks.
 func runToy(t *testing.T, dir string, m toy, opt Options) (Report, error) {
-	return compare(t.Context(), dir, opt, func(_ context.Context, _, ref string, _ Options, tokens, rows int) (subject, error) {
-		require.Equal(t, len(toyPrompts[2])+toyGreedy, tokens)
-		require.Equal(t, len(toyPrompts), rows)
+	return compare(t.Context(), dir, opt, func(_ context.Context, _, ref string, _ Options, got sizes) (subject, error) {
+		require.Equal(t, sizes{context: len(toyPrompts[2]) + toyGreedy, rows: len(toyPrompts), row: len(toyPrompts[2])}, got)
+		require.NoError(t, got.schedule().Validate())
 		m.bf16 = ref == refBF16
 		return m, nil
 	})
