@@ -61,11 +61,19 @@ parity: plugin ## compare with the reference dumps of parity/testdata; MODELS="D
 
 FUZZTIME ?= 60s
 
+# A target that Go stops by the clock sometimes fails with this message instead of passing (golang/go#75804, fixed in Go 1.27). An input
+# that really failed is written down, and said to be.
+STOPPED := context deadline exceeded
+
 fuzz: ## run every fuzz target for FUZZTIME (60s)
-	@go list ./... | while read -r package; do \
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	go list ./... | while read -r package; do \
 		go test -list '^Fuzz' "$$package" | { grep '^Fuzz' || true; } | while read -r target; do \
 			echo "$$package $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+			if ! go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null 2>&1 | tee "$$log"; then \
+				if ! grep -q '$(STOPPED)' "$$log" || grep -qE 'Failing input|panic|DATA RACE' "$$log"; then exit 1; fi; \
+				echo "$$target was stopped by the clock, which is no failure"; \
+			fi; \
 		done; \
 	done
 
