@@ -153,8 +153,7 @@ func (t *BPE) Encode(text string, addSpecialTokens bool) ([]int32, error) {
 // maxText keeps positions inside int32; encoding needs up to about 30 bytes of memory for each byte of one word.
 const maxText = math.MaxInt32 / 4
 
-// EncodeWith encodes text with options. Its time is O(n log n) in the length of text and its memory O(n), whatever
-// the text.
+// EncodeWith encodes text with options.
 func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
 	if len(text) > maxText {
 		return nil, fmt.Errorf("tokenizer: text has %d bytes, limit %d", len(text), maxText)

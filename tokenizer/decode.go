@@ -22,41 +22,47 @@ type stage interface {
 // decoder builds the stage that feeds next.
 type decoder func(next stage) stage
 
-// readDecoder flattens nested Sequences. No decoder at all means tokens joined by spaces.
+// readDecoder reads "decoder". None at all means tokens joined by spaces.
 func readDecoder(n node) ([]decoder, error) {
 	if n == nil {
 		return []decoder{func(next stage) stage { return &spacer{next: next} }}, nil
 	}
+	g := growth{where: "decoder", times: 1}
+	return g.decoder(n)
+}
+
+// decoder flattens nested Sequences.
+func (g *growth) decoder(n node) ([]decoder, error) {
 	typ, f, err := component("decoder", n)
 	if err != nil {
 		return nil, err
 	}
 	var list []decoder
+	times := 1
 	switch typ {
 	case "Sequence":
 		for _, child := range f.list("decoders") {
-			if child == nil {
-				f.fail("decoders has a null")
-				break
-			}
-			inner, err := readDecoder(child)
+			inner, err := g.decoder(child)
 			if err != nil {
 				return nil, err
 			}
 			list = append(list, inner...)
 		}
+		return list, f.done()
 	case "ByteLevel":
 		// These three are for the pre-tokenizer of the same name.
 		f.boolOr("add_prefix_space", true)
 		f.boolOr("trim_offsets", true)
 		f.boolOr("use_regex", true)
+		times = 3 // a byte becomes U+FFFD
 		list = []decoder{func(next stage) stage { return &wholeToken{to: &byteLevel{next: next}} }}
 	case "ByteFallback":
 		list = []decoder{func(next stage) stage { return &wholeToken{to: &byteFallback{next: next}} }}
 	case "Fuse":
 		list = []decoder{func(next stage) stage { return &fuse{next} }}
 	case "Replace":
-		replace := f.replacement()
+		var replace func(string) string
+		replace, times = f.replacement()
 		list = []decoder{func(next stage) stage { return &wholeToken{to: &rewrite{next, replace}} }}
 	case "Strip":
 		content := f.char("content")
@@ -72,7 +78,10 @@ func readDecoder(n node) ([]decoder, error) {
 	default:
 		return nil, fmt.Errorf("%s is not supported", f.where)
 	}
-	return list, f.done()
+	if err := f.done(); err != nil {
+		return nil, err
+	}
+	return list, g.add(times)
 }
 
 // wholeToken collects the fragments of a token for a decoder that needs it whole.

@@ -53,6 +53,7 @@
 // A user who types <|im_end|> must not end the turn. [EncodeOptions] has a choice of which added tokens are recognised
 // inside a text: all, those that are not special, or none.
 //
-// Time is O(n log n) in the length of a text and memory O(n), whatever the text. A tokenizer.json costs memory in
-// proportion to its size.
+// With a published tokenizer.json, time is O(n log n) in the length of a text and memory O(n), whatever the text. A
+// hostile file cannot panic, costs memory in proportion to its size, and cannot make a text grow without bound; it can
+// make encoding slow.
 package tokenizer

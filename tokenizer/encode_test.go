@@ -12,7 +12,9 @@ import (
 
 func TestEncodeRefusesBrokenText(t *testing.T) {
 	tok := loadSmall(t, "llama3")
-	for text, at := range map[string]string{"\xff": "byte 0", "ab\xe4\xb8": "byte 2", "\xed\xa0\x80": "byte 0", "é\xc0\x80": "byte 2"} {
+	for text, at := range map[string]string{
+		"\xff": "byte 0", "ab\xe4\xb8": "byte 2", "\xed\xa0\x80": "byte 0", "é\xc0\x80": "byte 2",
+	} {
 		_, err := tok.Encode(text, false)
 		require.ErrorContains(t, err, "not UTF-8 at "+at, "%q", text)
 	}
@@ -149,7 +151,8 @@ func TestLongTexts(t *testing.T) {
 	for _, name := range small[:4] {
 		tok := loadSmall(t, name)
 		for what, text := range map[string]string{
-			"letter": strings.Repeat("a", n), "letters": string(letters), "space": strings.Repeat(" ", n), "lines": strings.Repeat("\n", n),
+			"letter": strings.Repeat("a", n), "letters": string(letters),
+			"space": strings.Repeat(" ", n), "lines": strings.Repeat("\n", n),
 			"spaces and a line end": strings.Repeat(" ", n) + "\n", "marks": "e" + strings.Repeat("\u0301\u0323", n/4),
 			"almost special": strings.Repeat("<|", n/2), "special": strings.Repeat("<s>", n/3), "quotes": strings.Repeat("'", n),
 		} {

@@ -27,7 +27,8 @@ func FuzzFromBytes(f *testing.F) {
 	f.Add(tiny(bpe(`"vocab":{"a":0,"<0x41>":1},"merges":[],"byte_fallback":true,"unk_token":"a","fuse_unk":true`)))
 	f.Add(tiny(file{"pre_tokenizer": `{"type":"Split","pattern":{"Regex":"x*"},"behavior":"MergedWithNext","invert":true}`}))
 	f.Add(tiny(file{"normalizer": `{"type":"Replace","pattern":{"Regex":"a|ab|b*"},"content":"ba"}`}))
-	f.Add(tiny(file{"decoder": `{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Strip","content":"a","start":2147483647,"stop":2147483647}]}`}))
+	f.Add(tiny(file{"decoder": `{"type":"Sequence","decoders":[
+		{"type":"Fuse"},{"type":"Strip","content":"a","start":2147483647,"stop":2147483647}]}`}))
 	f.Add([]byte("{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":{\"\xff\":0},\"merges\":[]}}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		tok, err := FromBytes(data)

@@ -65,6 +65,8 @@ func TestRefused(t *testing.T) {
 	template := func(single, tokens string) file {
 		return file{"post_processor": `{"type":"TemplateProcessing","single":` + single + `,"pair":[],"special_tokens":` + tokens + `}`}
 	}
+	const doubling = `{"type":"Replace","pattern":{"String":"a"},"content":"aa"}`
+	const strip = `{"type":"Strip","strip_left":true,"strip_right":false}`
 	const okVocab = `"vocab":{"a":0,"b":1,"ab":2}`
 	for _, c := range []struct {
 		name string
@@ -149,7 +151,16 @@ func TestRefused(t *testing.T) {
 		{"normalizer", file{"normalizer": `{"type":"Lowercase"}`}, "normalizer Lowercase is not supported"},
 		{"normalizer in sequence", file{"normalizer": `{"type":"Sequence","normalizers":[{"type":"Nmt"}]}`}, "normalizer Nmt is not supported"},
 		{"charsmap", file{"normalizer": `{"type":"Precompiled","precompiled_charsmap":""}`}, "Precompiled"},
-		{"normalizer null in sequence", file{"normalizer": `{"type":"Sequence","normalizers":[null]}`}, "null"},
+		{"normalizer null in sequence", file{"normalizer": `{"type":"Sequence","normalizers":[null]}`}, "normalizer: want an object with a type, have null"},
+		{"decoder null in sequence", file{"decoder": `{"type":"Sequence","decoders":[null]}`}, "decoder: want an object with a type, have null"},
+		{"bomb", file{"normalizer": `{"type":"Sequence","normalizers":[` + strings.TrimSuffix(strings.Repeat(doubling+",", 40), ",") + `]}`}, "256 times longer"},
+		{"bomb in decoder", file{"decoder": `{"type":"Sequence","decoders":[` + strings.TrimSuffix(strings.Repeat(doubling+",", 40), ",") + `]}`}, "256 times longer"},
+		{"long replacement", file{"normalizer": strings.Replace(doubling, "aa", strings.Repeat("x", 1000), 1)}, "256 times longer"},
+		{"long prefix", file{"normalizer": `{"type":"Prepend","prepend":"` + strings.Repeat("x", 1000) + `"}`}, "256 times longer"},
+		{"many", file{"normalizer": `{"type":"Sequence","normalizers":[` + strings.TrimSuffix(strings.Repeat(strip+",", 65), ",") + `]}`}, "more than 64 components"},
+		{"many splits", file{"pre_tokenizer": `{"type":"Sequence","pretokenizers":[` + strings.TrimSuffix(strings.Repeat(`{"type":"WhitespaceSplit"},`, 65), ",") + `]}`}, "more than 64 components"},
+		{"long regex", regex(strings.Repeat(`\p{L}`, 300)), "limit 1024"},
+		{"look-ahead in Replace", file{"normalizer": `{"type":"Replace","pattern":{"Regex":"` + strings.ReplaceAll(patternGPT2, `\`, `\\`) + `"},"content":""}`}, "in Split only"},
 		{"normalizer field", file{"normalizer": `{"type":"NFC","form":"x"}`}, `normalizer NFC: unknown field "form"`},
 		{"normalizer string", file{"normalizer": `"NFC"`}, `have "NFC"`},
 		{"odd type", file{"normalizer": `{"type":"N\u0000C"}`}, `"N\x00C"`},

@@ -116,7 +116,8 @@ func (s *scratch) trim() {
 func (t *pairTable) mergeLarge(ids []int32, s *scratch) []int32 {
 	n := len(ids)
 	s.next, s.prev = slices.Grow(s.next[:0], n)[:n], slices.Grow(s.prev[:0], n)[:n]
-	next, prev := s.next, s.prev // next is n after the last symbol and removed for a symbol merged into its left neighbour
+	// next is n after the last symbol, and removed for a symbol that was merged into its left neighbour.
+	next, prev := s.next, s.prev
 	const removed = -1
 	q := heap(slices.Grow(s.queue[:0], n))
 	for i := range ids {

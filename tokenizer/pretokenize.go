@@ -28,6 +28,9 @@ func readPreTokenizer(n node, alone bool) (*preTokenizer, error) {
 	if err := p.read(n, alone); err != nil {
 		return nil, err
 	}
+	if len(p.steps) > maxComponents {
+		return nil, fmt.Errorf("pre_tokenizer: more than %d components", maxComponents)
+	}
 	if len(p.steps) != 1 {
 		p.scan = nil
 	}

@@ -51,11 +51,17 @@ func (f *fields) pattern() (p pattern) {
 	return p
 }
 
+// maxPattern bounds the length of a pattern: each \p{L} in it becomes some 700 ranges.
+const maxPattern = 1024
+
 // compile translates an Oniguruma pattern to Go's regexp. It takes the part of the syntax that means the same in both,
 // and refuses the rest: look-around, back references, ^ and $ (which are per line there), \w, \d, \b, \h and POSIX
 // classes (Unicode there), (?i) (folds to several characters there), nested classes and &&, possessive quantifiers.
 // \p{L}, \p{N}, \p{M} and \s become explicit ranges of the tables in tables.go.
 func compile(source string) (*regexp.Regexp, error) {
+	if len(source) > maxPattern {
+		return nil, fmt.Errorf("it has %d bytes, limit %d", len(source), maxPattern)
+	}
 	var out strings.Builder
 	inClass, canRepeat := false, false
 	for i := 0; i < len(source); {
