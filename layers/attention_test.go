@@ -84,10 +84,11 @@ func attend64(q []float32, k, v *entries, heads int, position func(row, token in
 	return out, scale
 }
 
-func attend(p Platform) func(in []*graph.Node) []*graph.Node {
+func attendTo(p Platform) func(in []*graph.Node) []*graph.Node {
 	return one(func(in []*graph.Node) *graph.Node {
 		out := Attend(p, in[0], in[1], in[2], in[3])
-		in[0].AssertDims(out.Shape().Dimensions...)
+		d := in[0].Shape().Dimensions
+		out.AssertDims(d[0], d[1], d[2]*d[3])
 		return out
 	})
 }
@@ -109,7 +110,7 @@ func TestAttend(t *testing.T) {
 		{"prefill", 2, 7, 6, 2, 7, nil},
 		{"prefill multi-query", 1, 7, 4, 1, 7, nil},
 		{"prefill multi-head", 1, 7, 3, 3, 7, nil},
-		{"prefill in query blocks", 1, 2*256 + 40, 2, 1, 2*256 + 40, nil},
+		{"prefill in query blocks", 1, 2*queryBlock + 40, 2, 1, 2*queryBlock + 40, nil},
 	} {
 		position := func(row, token int) int {
 			if c.start == nil {
@@ -131,7 +132,7 @@ func TestAttend(t *testing.T) {
 					k, v := newEntries(c.rows, c.slots, c.kvHeads, dim), newEntries(c.rows, c.slots, c.kvHeads, dim)
 					k.flat, v.flat = numbers(rng, dtype, len(k.flat)), numbers(rng, dtype, len(v.flat))
 					want, scale := attend64(q, k, v, c.heads, position)
-					got := call(attend(p), tensor(dtypes.Float32, q, c.rows, c.tokens, c.heads, dim),
+					got := call(attendTo(p), tensor(dtypes.Float32, q, c.rows, c.tokens, c.heads, dim),
 						k.tensor(p, true, dtype), v.tensor(p, false, dtype),
 						tensors.FromFlatDataAndDimensions(positions, positionRows, c.tokens))[0]
 					tolerance := 1e-6
@@ -139,6 +140,14 @@ func TestAttend(t *testing.T) {
 						tolerance += epsilon(dtype) // of the probabilities, whose sum is one
 					}
 					requireClose(t, want, scale, got, tolerance, "%s", dtype)
+					if c.start != nil {
+						continue
+					}
+					got = call(one(func(in []*graph.Node) *graph.Node { return AttendPrompt(p, in[0], in[1], in[2], dtype) }),
+						tensor(dtypes.Float32, q, c.rows, c.tokens, c.heads, dim),
+						tensor(dtypes.Float32, k.flat, c.rows, c.tokens, c.kvHeads, dim),
+						tensor(dtypes.Float32, v.flat, c.rows, c.tokens, c.kvHeads, dim))[0]
+					requireClose(t, want, scale, got, tolerance, "AttendPrompt, %s", dtype)
 				}
 			})
 		})
@@ -174,7 +183,7 @@ func TestAttendSumsInFloat32(t *testing.T) {
 					return []any{tensor(dtypes.Float32, q, 1, tokens, heads, dim), k.tensor(p, true, dtype), v.tensor(p, false, dtype),
 						tensors.FromFlatDataAndDimensions(position, 1, tokens)}
 				}
-				for _, x := range call(attend(p), args()...)[0] {
+				for _, x := range call(attendTo(p), args()...)[0] {
 					require.InEpsilon(t, (1+(slots-1)*float64(small))/slots, x, 1e-5, "values: %s tokens %d", dtype, tokens)
 				}
 				// Keys of [1, small, small, …] score a little above keys of [1, 0, 0, …], if their sum is kept.
@@ -191,7 +200,7 @@ func TestAttendSumsInFloat32(t *testing.T) {
 				}
 				boost := math.Exp((dim - 1) * float64(small) / math.Sqrt(dim))
 				want := (1 + (slots-1)*boost*float64(small)) / (1 + (slots-1)*boost)
-				for _, x := range call(attend(p), args()...)[0] {
+				for _, x := range call(attendTo(p), args()...)[0] {
 					require.InEpsilon(t, want, x, 1e-3*(boost-1)+2*epsilon(dtype), "keys: %s tokens %d", dtype, tokens)
 				}
 			}

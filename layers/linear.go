@@ -23,6 +23,9 @@ func Linear(p Platform, x, w *Node) *Node {
 	return Reshape(y, append(append([]int{}, dims[:len(dims)-1]...), out)...)
 }
 
+// widenRows is the number of rows up to which a bfloat16 weight is widened on XLA's CPU, rather than x rounded.
+const widenRows = 3
+
 func linear2D(p Platform, x, w *Node) *Node {
 	rows, in := x.Shape().Dim(0), x.Shape().Dim(1)
 	if Transposed(p, w.DType()) {
@@ -39,7 +42,7 @@ func linear2D(p Platform, x, w *Node) *Node {
 	if w.DType() == dtypes.Float32 {
 		return Dot(x, w).General([]int{1}, nil, []int{1}, nil)
 	}
-	if p == XLACPU && w.DType() == dtypes.BFloat16 && rows < 4 {
+	if p == XLACPU && w.DType() == dtypes.BFloat16 && rows <= widenRows {
 		// Few rows: widening the weight inside the product is twice as fast as rounding x, and exact; but only row by row.
 		wide := ConvertDType(w, dtypes.Float32)
 		ys := make([]*Node, rows)

@@ -18,7 +18,7 @@ type Cache struct{ K, V []*Node }
 // Inputs is what one call of the forward pass works on: some tokens of each row, following those already in the cache.
 type Inputs struct {
 	Tokens *Node // [rows, tokens] int32
-	// Position of each token in its row, [rows, tokens] or, when all rows agree, [1, tokens] int32.
+	// Position of each token in its row, [rows, tokens] or, when all rows agree, [1, tokens] int32. Used only with a cache.
 	Position *Node
 	// Cos and Sin are the rotary tables at those positions, [rows or 1, tokens, head_dim/2] float32 (Config.RopeTables).
 	Cos, Sin *Node
@@ -73,19 +73,20 @@ func (c *Config) attention(p layers.Platform, l int, h *Node, weight func(string
 		k = layers.RMSNorm(k, weight("self_attn.k_norm"), c.RMSNormEps)
 	}
 	q, k = layers.Rotary(q, in.Cos, in.Sin), layers.Rotary(k, in.Cos, in.Sin)
-	var keys, values *Node
+	var keys, values, attended *Node // attended [rows, tokens, heads*head_dim]
 	if in.Cache == nil {
 		if p == layers.Go { // its later writes into these slots are additions (layers.WriteKV)
 			k, v = layers.ZeroPadding(k, in.Count), layers.ZeroPadding(v, in.Count)
 		}
 		keys, values = layers.KeyLayout(p, k, in.KV), layers.ValueLayout(v, in.KV)
+		attended = layers.AttendPrompt(p, q, k, v, in.KV)
 	} else {
 		// Write first, then attend to what was written: reading the old cache as well would force XLA to copy it.
 		keys, values = layers.WriteKV(p, in.Cache.K[l], in.Cache.V[l], k, v, in.Start, in.Count)
+		attended = layers.Attend(p, q, keys, values, in.Position)
 	}
 	out.Cache.K, out.Cache.V = append(out.Cache.K, keys), append(out.Cache.V, values)
-	attended := layers.Attend(p, q, keys, values, in.Position) // [rows, tokens, heads, head_dim]
-	return layers.Linear(p, Reshape(attended, rows, tokens, c.NumAttentionHeads*c.HeadDim), weight("self_attn.o_proj"))
+	return layers.Linear(p, attended, weight("self_attn.o_proj"))
 }
 
 func mlp(p layers.Platform, h *Node, weight func(string) *Node) *Node {
