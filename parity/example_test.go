@@ -3,6 +3,7 @@ package parity_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 
 	"github.com/steerage/steerage/parity"
@@ -15,7 +16,9 @@ func ExampleRun() {
 		return
 	}
 	if !report.OK() {
-		report.Write(os.Stdout)
+		if err := report.Write(os.Stdout); err != nil {
+			log.Fatal(err)
+		}
 	}
 	fmt.Println("agrees:", report.OK())
 	// Output: agrees: true
@@ -25,10 +28,13 @@ func ExampleReport_Write() {
 	report := parity.Report{Rows: []parity.Row{
 		{Model: "qwen3", Backend: "xla-cpu", DType: "f32", Part: "hidden", Diff: &parity.Diff{Max: 3e-3, RMS: 2e-4, Cosine: 0.99999},
 			Used: 15, Verdict: parity.Fail, Note: "first layer that disagrees: 2 (prompt 0: max 0.003, rms 0.0002)"},
-		{Model: "qwen3", Backend: "xla-cpu", DType: "f32", Part: "greedy", Greedy: &parity.Agreement{Equal: 128, Total: 128}, Verdict: parity.Pass},
+		{Model: "qwen3", Backend: "xla-cpu", DType: "f32", Part: "greedy", Greedy: &parity.Agreement{Equal: 128, Total: 128},
+			Verdict: parity.Pass},
 		{Model: "qwen3", Backend: "xla-cpu", DType: "f32", Part: "steer", Verdict: parity.NotYet},
 	}}
-	report.Write(os.Stdout)
+	if err := report.Write(os.Stdout); err != nil {
+		log.Fatal(err)
+	}
 	// Output:
 	// model  backend  dtype  part    max|Δ|   rms      cosine      used   greedy   verdict
 	// qwen3  xla-cpu  f32    hidden  3.0e-03  2.0e-04  0.99999000  15.00  -        FAIL
