@@ -21,7 +21,8 @@
 //	sample          logits to token ids
 //
 // The cache is donated to each call and aliased to its result (package pjrt), so it is updated in place. Padding, the
-// company of other requests and the order of arrival do not change a result beyond the rounding of differently shaped matrix products; a sampled
+// company of other requests and the order of arrival do not change a result beyond the rounding of differently shaped
+// matrix products; a sampled
 // token is a pure function of logits, the request's parameters and its own seed.
 //
 // Files in reading order: engine.go (Open, Close, the loop), generate.go (requests and their streams), device.go (plans to

@@ -152,7 +152,8 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	m.load = time.Since(began)
-	log.Info("loaded", "model", dir, "seconds", fmt.Sprintf("%.2f", m.load.Seconds()), "weights", bytesString(m.plan.Weights), "backend", platform.String())
+	log.Info("loaded", "model", dir, "seconds", fmt.Sprintf("%.2f", m.load.Seconds()),
+		"weights", bytesString(m.plan.Weights), "backend", platform.String())
 	go m.loop()
 	return m, nil
 }

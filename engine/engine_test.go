@@ -27,7 +27,7 @@ const (
 func backends(t *testing.T) []string {
 	found, err := pjrt.Find("cpu")
 	if err != nil || len(found) == 0 {
-		require.Empty(t, os.Getenv("CI"), "no CPU plugin under CI (make setup): %v", err)
+		require.NotEqual(t, "true", os.Getenv("CI"), "no CPU plugin under CI (make setup): %v", err)
 		t.Log("only the Go backend is tested: no PJRT plugin (make setup)")
 		return []string{"go"}
 	}

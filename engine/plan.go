@@ -31,8 +31,8 @@ func (p Plan) Total() int64 { return p.Weights + p.KV + p.Workspace }
 const defaultMaxContext = 8192
 
 // PlanMemory works out the plan for a configuration whose matrices have the given dtype on the device. With
-// opt.MaxContext 0 the context is the model's own, at most 8192, halved until the plan fits the limit (but not below 512). It is an error that
-// names both numbers if even that does not fit, or if a context asked for does not.
+// opt.MaxContext 0 the context is the model's own, at most 8192, halved until the plan fits the limit (but not below 512).
+// It is an error that names both numbers if even that does not fit, or if a context asked for does not.
 func PlanMemory(cfg *model.Config, dtype dtypes.DType, opt Options) (Plan, error) {
 	p := Plan{Limit: opt.MemoryLimit, MaxBatch: opt.MaxBatch, MaxContext: opt.MaxContext}
 	if p.MaxBatch == 0 {
@@ -65,7 +65,8 @@ func PlanMemory(cfg *model.Config, dtype dtypes.DType, opt Options) (Plan, error
 		if opt.MaxContext != 0 || p.MaxContext <= 512 {
 			return p, fmt.Errorf("the model needs %s (weights %s, cache of %d requests of %d tokens %s, workspace %s), there are %s: "+
 				"ask for a shorter context or fewer requests at a time",
-				bytesString(p.Total()), bytesString(p.Weights), p.MaxBatch, p.MaxContext, bytesString(p.KV), bytesString(p.Workspace), bytesString(p.Limit))
+				bytesString(p.Total()), bytesString(p.Weights), p.MaxBatch, p.MaxContext, bytesString(p.KV),
+				bytesString(p.Workspace), bytesString(p.Limit))
 		}
 		p.MaxContext = max(p.MaxContext/2, 512)
 	}

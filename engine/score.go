@@ -36,7 +36,8 @@ type Trace struct {
 	Layers [][]float32 // output of each block, [tokens, hidden_size] each
 }
 
-// Trace runs a sequence and returns logits and hidden states at every position. It is meant for comparing small models with a reference; the result has
+// Trace runs a sequence and returns logits and hidden states at every position. It is meant for comparing small
+// models with a reference; the result has
 // tokens x (vocab_size + layers x hidden_size) elements.
 func (m *Model) Trace(ctx context.Context, ids []int32) (*Trace, error) {
 	if len(ids) == 0 {
@@ -80,7 +81,8 @@ func (m *Model) checkIDs(ids []int32) error {
 
 // sweep runs a sequence chunk by chunk in a cache of its own and shows visit what the head returned for each: count real tokens of
 // a padded chunk.
-func (m *Model) sweep(ctx context.Context, ids []int32, h head, targets []int32, visit func(count, padded int, out []compute.Buffer) error) error {
+func (m *Model) sweep(ctx context.Context, ids []int32, h head, targets []int32,
+	visit func(count, padded int, out []compute.Buffer) error) error {
 	cfg := m.sched
 	chunk := cfg.Tokens[len(cfg.Tokens)-1]
 	if h == headScore {

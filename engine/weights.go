@@ -77,7 +77,8 @@ func storedShape(p layers.Platform, w model.Weight, stored, compute dtypes.DType
 }
 
 // loadWeights brings every declared tensor onto the device, in declaration order, converted and transposed on the way where the
-// device wants it. No second copy of the weights exists at any time: the mapped file's pages are given back as soon as a tensor has been copied.
+// device wants it. No second copy of the weights exists at any time:
+// the mapped file's pages are given back as soon as a tensor has been copied.
 func loadWeights(ctx context.Context, b compute.Backend, p layers.Platform, weights []model.Weight, stored []shapes.Shape,
 	ck *safetensors.Checkpoint) ([]compute.Buffer, error) {
 	buffers := make([]compute.Buffer, len(weights))

@@ -46,7 +46,7 @@ func BenchmarkSample(b *testing.B) {
 					args := batch.args()
 					require.Equal(b, want, tensors.MustCopyFlatData[int32](exec.MustCall1(args...)))
 					for b.Loop() {
-						exec.MustCall1(args...).FinalizeAll()
+						exec.MustCall1(args...).MustFinalizeAll()
 					}
 				})
 			}

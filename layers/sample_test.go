@@ -506,7 +506,7 @@ func (b *batch) run(t *testing.T, exec *graph.Exec) []int32 {
 	t.Helper()
 	out, err := exec.Call1(b.args()...)
 	require.NoError(t, err)
-	defer out.FinalizeAll()
+	defer out.MustFinalizeAll()
 	return tensors.MustCopyFlatData[int32](out)
 }
 

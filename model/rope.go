@@ -106,7 +106,8 @@ func (c *Config) setRope(raw *rawConfig) error {
 			return err
 		}
 		if rope.HighFreqFactor <= rope.LowFreqFactor {
-			return fmt.Errorf("config.json: %s: high_freq_factor = %g must exceed low_freq_factor = %g", key, rope.HighFreqFactor, rope.LowFreqFactor)
+			return fmt.Errorf("config.json: %s: high_freq_factor = %g must exceed low_freq_factor = %g", key, rope.HighFreqFactor,
+				rope.LowFreqFactor)
 		}
 	case "yarn":
 		if err := errors.Join(need("factor", r.Factor, &rope.Factor), original(), rope.setYarn(key, &r)); err != nil {

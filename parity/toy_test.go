@@ -112,7 +112,7 @@ func (m toy) continuation(ctx context.Context, ids []int32, n int) (tokens []int
 }
 
 // toyDump writes a folder with a dump of the toy, in both references, after `change`, if any.
-func toyDump(t *testing.T, change func(tensors map[string]safetensors.Tensor, info map[string]any)) string {
+func toyDump(t testing.TB, change func(tensors map[string]safetensors.Tensor, info map[string]any)) string {
 	t.Helper()
 	ctx, out := t.Context(), output{}
 	var infos []any

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -74,7 +75,7 @@ func ReadHeader(r io.Reader, size int64, name string) (*Header, error) {
 	if size >= 0 {
 		text.Grow(int(n) + bytes.MinRead)
 	}
-	if got, err := io.CopyN(&text, r, int64(n)); err == io.EOF {
+	if got, err := io.CopyN(&text, r, int64(n)); errors.Is(err, io.EOF) {
 		return nil, h.errorf("", "header of %d bytes ends at %d, after the end of the file at %d", n, n+lengthSize, got+lengthSize)
 	} else if err != nil {
 		return nil, fmt.Errorf("safetensors: %s: %w", name, err)
@@ -164,7 +165,7 @@ func (h *Header) parse(text []byte) error {
 	if err == nil {
 		err = s.end()
 	}
-	if _, named := err.(*FormatError); err != nil && !named {
+	if named := (*FormatError)(nil); err != nil && !errors.As(err, &named) {
 		return h.errorf("", "header: %v", err)
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -50,7 +51,7 @@ func WriteFile(path string, tensors []Tensor, metadata map[string]string) (err e
 		if err != nil {
 			f.Close()
 			os.Remove(temp)
-			if format, ok := err.(*FormatError); ok {
+			if format := (*FormatError)(nil); errors.As(err, &format) {
 				format.File = path
 			}
 		}

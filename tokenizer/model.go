@@ -252,7 +252,8 @@ func (m *bpeModel) symbols(dst []int32, word string) ([]int32, error) {
 		}
 	}
 	for i := 0; i < len(word); {
-		id, size := int32(-1), 1
+		var id int32
+		size := 1
 		if m.byteLevel {
 			id = m.bytes[word[i]]
 		} else if c := word[i]; c < utf8.RuneSelf {

@@ -415,7 +415,7 @@ func (s *simulation) events(events []Event) {
 			want = Cancelled
 		case u.doomed != nil:
 			want = Error
-			s.require(u.doomed == errAny && e.Err != nil || e.Err == u.doomed, "%+v, want %v", e, u.doomed)
+			s.require(errors.Is(u.doomed, errAny) && e.Err != nil || errors.Is(e.Err, u.doomed), "%+v, want %v", e, u.doomed)
 		}
 		if want != None {
 			s.require(!e.HasToken && e.Finish == want, "%+v, want %s", e, want)
