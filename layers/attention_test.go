@@ -208,8 +208,8 @@ func TestAttendSumsInFloat32(t *testing.T) {
 	})
 }
 
-// TestWriteKV: rows start at different slots and have different numbers of real tokens; what is real is there, exactly, and what
-// lies before and behind is untouched.
+// TestWriteKV: rows start at different slots and have different numbers of real tokens; what is real is there, exactly,
+// and what lies before and behind is untouched.
 func TestWriteKV(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 3))
 	const rows, heads, dim, slots = 3, 2, 8, 16

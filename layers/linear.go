@@ -8,12 +8,12 @@ import (
 // Transposed reports whether a platform multiplies fastest by weight matrices stored as [in, out] rather than Hugging
 // Face's [out, in]. It is decided once, at load: there is never a second copy.
 //
-// XLA's CPU compiler needs [in, out] in float32 from two rows on (2 to 10 times faster than [out, in]) and can be brought to full
-// speed at one row; in bfloat16 it is the other way round (docs/log.md, 2026-11-24).
+// XLA's CPU compiler needs [in, out] in float32 from two rows on (2 to 10 times faster than [out, in]) and can be
+// brought to full speed at one row; in bfloat16 it is the other way round (docs/log.md, 2026-11-24).
 func Transposed(p Platform, dtype dtypes.DType) bool { return p == XLACPU && dtype == dtypes.Float32 }
 
-// Linear multiplies x by a weight matrix: x [..., in] float32, w stored as [Transposed] says, result [..., out] float32.
-// A half-precision w rounds x to its dtype (or is itself widened, at one row); sums are float32 always.
+// Linear multiplies x by a weight matrix: x [..., in] float32, w stored as [Transposed] says, result [..., out]
+// float32. A half-precision w rounds x to its dtype (or is itself widened, at one row); sums are float32 always.
 func Linear(p Platform, x, w *Node) *Node {
 	dims := x.Shape().Dimensions
 	in := dims[len(dims)-1]
@@ -31,8 +31,8 @@ func linear2D(p Platform, x, w *Node) *Node {
 	if Transposed(p, w.DType()) {
 		const parts = 8
 		if rows == 1 && in%parts == 0 {
-			// One row against [in, out] is slow as a plain dot; as eight partial sums over slices of `in` it reads memory at
-			// full speed.
+			// One row against [in, out] is slow as a plain dot; as eight partial sums over slices of `in` it reads
+			// memory at full speed.
 			partial := Dot(Reshape(x, parts, 1, in/parts), Reshape(w, parts, in/parts, w.Shape().Dim(1))).
 				General([]int{2}, []int{0}, []int{1}, []int{0}) // [parts, 1, out]
 			return ReduceSum(partial, 0)
@@ -43,7 +43,8 @@ func linear2D(p Platform, x, w *Node) *Node {
 		return Dot(x, w).General([]int{1}, nil, []int{1}, nil)
 	}
 	if p == XLACPU && w.DType() == dtypes.BFloat16 && rows <= widenRows {
-		// Few rows: widening the weight inside the product is twice as fast as rounding x, and exact; but only row by row.
+		// Few rows: widening the weight inside the product is twice as fast as rounding x, and exact; but only row by
+		// row.
 		wide := ConvertDType(w, dtypes.Float32)
 		ys := make([]*Node, rows)
 		for r := range ys {
@@ -58,15 +59,15 @@ func linear2D(p Platform, x, w *Node) *Node {
 func halfDot(p Platform, lhs, rhs *Node, lhsContract, lhsBatch, rhsContract, rhsBatch []int) *Node {
 	dot := Dot(lhs, rhs).WithOutputDType(dtypes.Float32)
 	if p == XLACPU && lhs.DType() == dtypes.BFloat16 {
-		// Asking for a bfloat16 accumulator selects XLA's native bfloat16 kernel (2 to 10 times faster); it sums in float32
-		// all the same, which TestLinearSumsInFloat32 holds it to.
+		// Asking for a bfloat16 accumulator selects XLA's native bfloat16 kernel (2 to 10 times faster); it sums in
+		// float32 all the same, which TestLinearSumsInFloat32 holds it to.
 		dot = dot.WithAccumulatorDType(dtypes.BFloat16)
 	}
 	return dot.General(lhsContract, lhsBatch, rhsContract, rhsBatch)
 }
 
-// Embed gathers the rows of an embedding table: tokens [...] int32, table stored as [Transposed] says ([vocab, hidden] or its
-// transpose), result [..., hidden] float32.
+// Embed gathers the rows of an embedding table: tokens [...] int32, table stored as [Transposed] says ([vocab, hidden]
+// or its transpose), result [..., hidden] float32.
 func Embed(p Platform, tokens, table *Node) *Node {
 	dims := append([]int{}, tokens.Shape().Dimensions...)
 	n := tokens.Shape().Size()
