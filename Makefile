@@ -12,7 +12,7 @@ STEERAGE := go run ./cmd/steerage
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## fetch the XLA plugin for this machine's CPU (260 MB, once)
+setup: ## fetch the XLA plugin for this machine's CPU (63 MB, once)
 	$(STEERAGE) setup cpu
 
 # What setup does, for verbs that can do without. Under CI=true they cannot.

@@ -112,7 +112,8 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 
-	backend, choice, err := pjrt.Backend(opt.Backend)
+	// float32 asked for is float32 meant: no TF32 in matrix products on a GPU.
+	backend, choice, err := pjrt.Select(opt.Backend, pjrt.Options{NoTF32: opt.DType == "float32" || stored == dtypes.Float32})
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}

@@ -14,14 +14,14 @@ import (
 
 // Plan is a model's need of device memory, worked out from its declaration alone, before anything is loaded. All in bytes.
 type Plan struct {
-	Weights   int64 // every tensor in the type it is computed in
-	KV        int64 // the main cache when MaxBatch requests all have MaxContext tokens
-	Workspace int64 // the largest program's activations and logits, estimated
-	Limit     int64 // what there is; 0 if not known
+	Weights   int64 `json:"weights_bytes"`   // every tensor in the type it is computed in
+	KV        int64 `json:"kv_bytes"`        // the main cache when MaxBatch requests all have MaxContext tokens
+	Workspace int64 `json:"workspace_bytes"` // the largest program's activations and logits, estimated
+	Limit     int64 `json:"limit_bytes"`     // what there is; 0 if not known
 
-	KVPerToken int64
-	MaxBatch   int
-	MaxContext int
+	KVPerToken int64 `json:"kv_bytes_per_token"`
+	MaxBatch   int   `json:"max_batch"`
+	MaxContext int   `json:"max_context"`
 }
 
 // Total is what the model needs at most.

@@ -22,22 +22,22 @@ const (
 // Config is a model's configuration. Field names follow the keys of Hugging Face's config.json; every value has been
 // checked by [ParseConfig].
 type Config struct {
-	Architecture          string  // [Llama] or [Qwen3]
-	HiddenSize            int     // hidden_size: width of the residual stream
-	IntermediateSize      int     // intermediate_size: width of the MLP
-	NumHiddenLayers       int     // num_hidden_layers
-	NumAttentionHeads     int     // num_attention_heads: query heads
-	NumKeyValueHeads      int     // num_key_value_heads: each serves NumAttentionHeads/NumKeyValueHeads query heads
-	HeadDim               int     // head_dim: may differ from hidden_size/num_attention_heads
-	VocabSize             int     // vocab_size: rows of the embedding
-	MaxPositionEmbeddings int     // max_position_embeddings: the longest context
-	RMSNormEps            float64 // rms_norm_eps
-	TieWordEmbeddings     bool    // tie_word_embeddings: the head is the embedding
-	QKNorm                bool    // Qwen3 normalises each query and key head before the rotary embedding
-	Rope                  Rope    // rope_theta and rope_scaling, or rope_parameters
-	DType                 string  // torch_dtype or dtype: "float32", "bfloat16", "float16", or "" when not given
-	BOSTokenID            []int32 // bos_token_id: none or one
-	EOSTokenID            []int32 // eos_token_id: none, one or several
+	Architecture          string  `json:"architecture"`            // [Llama] or [Qwen3]
+	HiddenSize            int     `json:"hidden_size"`             // hidden_size: width of the residual stream
+	IntermediateSize      int     `json:"intermediate_size"`       // intermediate_size: width of the MLP
+	NumHiddenLayers       int     `json:"num_hidden_layers"`       // num_hidden_layers
+	NumAttentionHeads     int     `json:"num_attention_heads"`     // num_attention_heads: query heads
+	NumKeyValueHeads      int     `json:"num_key_value_heads"`     // num_key_value_heads: each serves NumAttentionHeads/NumKeyValueHeads query heads
+	HeadDim               int     `json:"head_dim"`                // head_dim: may differ from hidden_size/num_attention_heads
+	VocabSize             int     `json:"vocab_size"`              // vocab_size: rows of the embedding
+	MaxPositionEmbeddings int     `json:"max_position_embeddings"` // max_position_embeddings: the longest context
+	RMSNormEps            float64 `json:"rms_norm_eps"`            // rms_norm_eps
+	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`     // tie_word_embeddings: the head is the embedding
+	QKNorm                bool    `json:"qk_norm"`                 // Qwen3 normalises each query and key head before the rotary embedding
+	Rope                  Rope    `json:"rope_parameters"`         // rope_theta and rope_scaling, or rope_parameters
+	DType                 string  `json:"dtype"`                   // torch_dtype or dtype: "float32", "bfloat16", "float16", or "" when not given
+	BOSTokenID            []int32 `json:"bos_token_id"`            // bos_token_id: none or one
+	EOSTokenID            []int32 `json:"eos_token_id"`            // eos_token_id: none, one or several
 }
 
 // Limits on what a configuration may claim. They lie far above any model that this code can run and exist so that no

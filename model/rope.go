@@ -10,14 +10,16 @@ import (
 // Rope describes the rotary position embedding: rope_theta and rope_scaling of the hub's config style, or
 // rope_parameters of transformers 5's. Type is one of "default", "linear", "llama3", "yarn".
 type Rope struct {
-	Type                          string
-	Theta                         float64 // rope_theta
-	Factor                        float64 // linear, llama3, yarn
-	LowFreqFactor, HighFreqFactor float64 // llama3
-	OriginalMaxPositionEmbeddings int     // llama3, yarn
-	BetaFast, BetaSlow            float64 // yarn
-	AttentionFactor               float64 // yarn: multiplies cos and sin (1 for the other types)
-	Truncate                      bool    // yarn: round the ends of the ramp to whole dimensions
+	Type                          string  `json:"rope_type"`
+	Theta                         float64 `json:"rope_theta"`
+	Factor                        float64 `json:"factor,omitempty"`                           // linear, llama3, yarn
+	LowFreqFactor                 float64 `json:"low_freq_factor,omitempty"`                  // llama3
+	HighFreqFactor                float64 `json:"high_freq_factor,omitempty"`                 // llama3
+	OriginalMaxPositionEmbeddings int     `json:"original_max_position_embeddings,omitempty"` // llama3, yarn
+	BetaFast                      float64 `json:"beta_fast,omitempty"`                        // yarn
+	BetaSlow                      float64 `json:"beta_slow,omitempty"`                        // yarn
+	AttentionFactor               float64 `json:"attention_factor"`                           // yarn: multiplies cos and sin (1 for the other types)
+	Truncate                      bool    `json:"truncate,omitempty"`                         // yarn: round the ends of the ramp to whole dimensions
 }
 
 type rawRope struct {

@@ -69,6 +69,9 @@ func Select(spec string, options Options) (compute.Backend, Choice, error) {
 		}
 	}
 	name, rest, _ := strings.Cut(spec, ":")
+	if settings, ok := strings.CutPrefix(spec, "xla,"); ok {
+		name, rest = "xla", ","+settings
+	}
 	switch name {
 	case "go":
 		if rest != "" && rest != "ops_sequential" {

@@ -28,6 +28,8 @@ func Open(p Plugin, o Options) (compute.Backend, error) {
 	}
 	if p.Kind == "cuda" {
 		findCUDA(p.Path)
+	} else {
+		leaveXNNPACK()
 	}
 	t, err := load(p)
 	if err != nil {
@@ -46,6 +48,15 @@ func Open(p Plugin, o Options) (compute.Backend, error) {
 	c.backend = backend
 	tablesMu.Unlock()
 	return backend, nil
+}
+
+// leaveXNNPACK keeps XLA's CPU compiler from handing matrix products to XNNPACK, unless XLA_FLAGS speaks of it: each compiled program
+// would keep a packed copy of every weight it multiplies by (a 2.4 GB model came to 8.1 GB after a few programs), and
+// no decode step gets faster by it (docs/log.md, 2026-11-24). XLA reads its flags when the first client opens.
+func leaveXNNPACK() {
+	if flags := os.Getenv("XLA_FLAGS"); !strings.Contains(flags, "xnnpack") {
+		_ = os.Setenv("XLA_FLAGS", strings.TrimSpace(flags+" --xla_cpu_use_xnnpack=false"))
+	}
 }
 
 // newBackend turns go-xla's panics into errors: what a plugin does at this point depends on the machine.
