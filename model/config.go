@@ -27,7 +27,7 @@ type Config struct {
 	IntermediateSize      int     `json:"intermediate_size"`       // intermediate_size: width of the MLP
 	NumHiddenLayers       int     `json:"num_hidden_layers"`       // num_hidden_layers
 	NumAttentionHeads     int     `json:"num_attention_heads"`     // num_attention_heads: query heads
-	NumKeyValueHeads      int     `json:"num_key_value_heads"`     // num_key_value_heads: each serves NumAttentionHeads/NumKeyValueHeads query heads
+	NumKeyValueHeads      int     `json:"num_key_value_heads"`     // num_key_value_heads: each serves a group of query heads
 	HeadDim               int     `json:"head_dim"`                // head_dim: may differ from hidden_size/num_attention_heads
 	VocabSize             int     `json:"vocab_size"`              // vocab_size: rows of the embedding
 	MaxPositionEmbeddings int     `json:"max_position_embeddings"` // max_position_embeddings: the longest context
@@ -35,7 +35,7 @@ type Config struct {
 	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`     // tie_word_embeddings: the head is the embedding
 	QKNorm                bool    `json:"qk_norm"`                 // Qwen3 normalises each query and key head before the rotary embedding
 	Rope                  Rope    `json:"rope_parameters"`         // rope_theta and rope_scaling, or rope_parameters
-	DType                 string  `json:"dtype"`                   // torch_dtype or dtype: "float32", "bfloat16", "float16", or "" when not given
+	DType                 string  `json:"dtype"`                   // torch_dtype or dtype; "" when not given
 	BOSTokenID            []int32 `json:"bos_token_id"`            // bos_token_id: none or one
 	EOSTokenID            []int32 `json:"eos_token_id"`            // eos_token_id: none, one or several
 }

@@ -18,8 +18,8 @@ type Rope struct {
 	OriginalMaxPositionEmbeddings int     `json:"original_max_position_embeddings,omitempty"` // llama3, yarn
 	BetaFast                      float64 `json:"beta_fast,omitempty"`                        // yarn
 	BetaSlow                      float64 `json:"beta_slow,omitempty"`                        // yarn
-	AttentionFactor               float64 `json:"attention_factor"`                           // yarn: multiplies cos and sin (1 for the other types)
-	Truncate                      bool    `json:"truncate,omitempty"`                         // yarn: round the ends of the ramp to whole dimensions
+	AttentionFactor               float64 `json:"attention_factor"`                           // yarn: multiplies cos and sin; else 1
+	Truncate                      bool    `json:"truncate,omitempty"`                         // yarn: ramp between whole dimensions
 }
 
 type rawRope struct {

@@ -31,7 +31,8 @@ func main() {
 	}
 }
 
-// run measures, in this order: start to first token, decode at batch 1 and 8, prefill, peak memory. Each shape is run once before it is timed.
+// run measures, in this order: start to first token, decode at batch 1 and 8, prefill, peak memory. Each shape
+// is run once before it is timed.
 func run(dir, backend string, tokens, prompt int, verbose bool) error {
 	began := time.Now()
 	opt := engine.Options{Backend: backend, MaxBatch: 8, MaxContext: 1024}
