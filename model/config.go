@@ -184,7 +184,7 @@ func ParseConfig(data []byte) (*Config, error) {
 	c.TieWordEmbeddings = raw.TieWordEmbeddings != nil && *raw.TieWordEmbeddings
 	c.BOSTokenID, c.EOSTokenID = raw.BOSTokenID, raw.EOSTokenID
 	if err := c.checkTokenIDs(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("config.json: %w", err)
 	}
 	return c, nil
 }
