@@ -94,7 +94,7 @@ func isMethod(text string) bool {
 
 // isNumber tells a coefficient from positions, which begin with a letter.
 func isNumber(text string) bool {
-	return text == "" || strings.ContainsRune("+-.0123456789", rune(text[0])) || strings.EqualFold(text, "nan") || strings.EqualFold(text, "inf")
+	return text == "" || strings.IndexByte("+-.0123456789", text[0]) >= 0 || strings.EqualFold(text, "nan") || strings.EqualFold(text, "inf")
 }
 
 func parseCoefficient(text string) (float64, error) {

@@ -22,8 +22,8 @@ const capSigmas = 40
 //	StMP      m      2·α·m     −2·α  μ+ + 40·σ+
 //	Ablation  +Inf   0         −α    +Inf
 //
-// The gate is a strict inequality. The cap of StMP bounds the projection from above, as in the authors' kernel; it is not the size of the step
-// that is bounded, so a cap that a token exceeds already would pull it back.
+// The gate is a strict inequality. The cap of StMP bounds the projection from above, as in the authors' kernel, not the size
+// of the step: a token beyond the cap, if one passed the gate, would be pulled back.
 //
 // In the negative sense the roles are exchanged: the gate is rho > m, and the edit moves towards smaller projections. It is
 // expressed by the same formula along −v̂, where every projection and with it m changes sign:
@@ -33,8 +33,8 @@ const capSigmas = 40
 //	StMP      h + 2·α·(m − rho)·v̂        if rho > m, but never below μ- − 40·σ-
 //	Ablation  the same as in the positive sense
 //
-// The floor of the negative StMP is the mirror image of the cap. The authors' kernel keeps its upper cap there, which a token on its way down
-// does not meet.
+// The floor of the negative StMP is the mirror image of the cap. The authors' kernel keeps its upper cap there, which a token
+// on its way down does not meet.
 func Gate(e *Entry, l *Layer) (row Row, negated bool, err error) {
 	inf := math.Inf(1)
 	theta, a, b, limit := inf, 0.0, 0.0, inf

@@ -51,15 +51,6 @@ func newBatch(rng *rand.Rand, layers, rows, tokens, hidden int) *batch {
 	return b
 }
 
-// only returns the batch of one of its rows.
-func (b *batch) only(row int) *batch {
-	n := b.tokens * b.hidden
-	one := *b
-	one.rows, one.h = 1, b.h[row*n:(row+1)*n]
-	one.start, one.promptLen, one.ids = b.start[row:row+1], b.promptLen[row:row+1], b.ids[row:row+1]
-	return &one
-}
-
 // stack returns a program that steers the outputs of the blocks of a batch; it is compiled once for each shape.
 func stack(t *testing.T, backend compute.Backend) *graph.Exec {
 	if exec := stacks[backend]; exec != nil {

@@ -113,7 +113,7 @@ func FuzzParsePositions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ParsePositions(text)
 		if err != nil {
-			require.Less(t, len(err.Error()), 1000)
+			require.Less(t, len(err.Error()), 2000)
 			return
 		}
 		again, err := ParsePositions(p.String())

@@ -60,10 +60,10 @@ const (
 // Validate checks that the vector is one: unit directions, finite numbers, layers in order.
 func (v *Vector) Validate() error {
 	switch {
-	case v.Hidden < 1 || v.Hidden > maxHidden:
-		return fmt.Errorf("vector: hidden_size %d is not between 1 and %d", v.Hidden, maxHidden)
 	case len(v.Layers) == 0:
 		return errors.New("vector: no layers")
+	case v.Hidden < 1 || v.Hidden > maxHidden:
+		return fmt.Errorf("vector: hidden_size %d is not between 1 and %d", v.Hidden, maxHidden)
 	case v.NumHiddenLayers < 0 || v.NumHiddenLayers > maxLayers:
 		return fmt.Errorf("vector: num_hidden_layers %d is not between 0 and %d", v.NumHiddenLayers, maxLayers)
 	}
