@@ -159,8 +159,8 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Add(hostileVector{change: func(tensorMap, metadata) {}}.file(f))
+	path := filepath.Join(f.TempDir(), "fuzz") // of this process: making a folder each time costs more than the test
 	f.Fuzz(func(t *testing.T, file []byte) {
-		path := filepath.Join(t.TempDir(), "fuzz")
 		require.NoError(t, os.WriteFile(path, file, 0o600))
 		v, err := Load(path)
 		if err != nil {
