@@ -268,15 +268,6 @@ func (c *Clause) String() string {
 	return b.String()
 }
 
-// MarshalText returns String.
-func (p Positions) MarshalText() ([]byte, error) { return []byte(p.String()), p.Validate() }
-
-// UnmarshalText is ParsePositions.
-func (p *Positions) UnmarshalText(text []byte) (err error) {
-	*p, err = ParsePositions(string(text))
-	return err
-}
-
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // parseInt reads a decimal number with an optional minus, and nothing else.
