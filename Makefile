@@ -70,7 +70,7 @@ fuzz: ## run every fuzz target for FUZZTIME (60s)
 	go list ./... | while read -r package; do \
 		go test -list '^Fuzz' "$$package" | { grep '^Fuzz' || true; } | while read -r target; do \
 			echo "$$package $$target"; \
-			if ! go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null 2>&1 | tee "$$log"; then \
+			if ! go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package" </dev/null 2>&1 | tee "$$log"; then \
 				if ! grep -q '$(STOPPED)' "$$log" || grep -qE 'Failing input|panic|DATA RACE' "$$log"; then exit 1; fi; \
 				echo "$$target was stopped by the clock, which is no failure"; \
 			fi; \

@@ -13,8 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/steerage/steerage/model"
-	"github.com/steerage/steerage/pjrt"
 	"github.com/steerage/steerage/safetensors"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 const (
@@ -22,17 +23,6 @@ const (
 	llamaBF16 = "../parity/testdata/llama3-mqa-bf16-sharded"
 	stories   = "../cmd/steerage/demo/stories260k"
 )
-
-// backends lists the backends that can be tested here; a missing plugin is a failure under CI.
-func backends(t *testing.T) []string {
-	found, err := pjrt.Find("cpu")
-	if err != nil || len(found) == 0 {
-		require.NotEqual(t, "true", os.Getenv("CI"), "no CPU plugin under CI (make setup): %v", err)
-		t.Log("only the Go backend is tested: no PJRT plugin (make setup)")
-		return []string{"go"}
-	}
-	return []string{"go", "xla:cpu"}
-}
 
 func open(t *testing.T, dir string, opt Options) *Model {
 	t.Helper()
@@ -50,7 +40,7 @@ func generate(t *testing.T, m *Model, r Request) Result {
 }
 
 func TestStory(t *testing.T) {
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			m := open(t, stories, Options{Backend: b})
 			g, err := m.Generate(context.Background(), Request{MaxTokens: 60})
@@ -75,7 +65,7 @@ func TestStory(t *testing.T) {
 }
 
 func TestStops(t *testing.T) {
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			m := open(t, stories, Options{Backend: b})
 			full := generate(t, m, Request{MaxTokens: 60})
@@ -103,7 +93,7 @@ func TestStops(t *testing.T) {
 
 // The log-probabilities of decoding with a cache are those of scoring the whole text at once.
 func TestScore(t *testing.T) {
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			m := open(t, stories, Options{Backend: b})
 			g, err := m.Generate(context.Background(), Request{IDs: []int32{1, 403, 407}, MaxTokens: 40, Temperature: 1, Seed: 7, Logprobs: true})
@@ -271,7 +261,7 @@ func TestDTypes(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600))
 
 	ids := []int32{5, 17, 3, 150, 41}
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		want, err := open(t, llamaBF16, Options{Backend: b, DType: "float32"}).Trace(context.Background(), ids)
 		require.NoError(t, err)
 		got, err := open(t, dir, Options{Backend: b}).Trace(context.Background(), ids)

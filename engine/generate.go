@@ -240,7 +240,6 @@ func (g *Generation) take(e schedule.Event, logprob float32) (stopped bool) {
 			}
 		}
 		g.result.IDs = append(g.result.IDs, t.ID)
-		g.result.Text += t.Text
 		g.tokens = append(g.tokens, t)
 	}
 	if finish != "" {
@@ -250,12 +249,16 @@ func (g *Generation) take(e schedule.Event, logprob float32) (stopped bool) {
 			if !cut {
 				rest += g.held
 			}
-			g.result.Text += rest
-			if n := len(g.tokens); rest != "" && n > 0 {
+			if rest != "" && len(g.tokens) > 0 {
 				// Its token has been seen, perhaps read: the rest travels as a last piece without a token of its own.
 				g.tokens = append(g.tokens, Token{ID: -1, Text: rest})
 			}
 		}
+		var text strings.Builder
+		for _, t := range g.tokens {
+			text.WriteString(t.Text)
+		}
+		g.result.Text = text.String()
 		g.finished, g.held = true, ""
 		g.result.Finish, g.result.Err = finish, e.Err
 		g.result.Timing.Total = time.Since(g.began)

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/steerage/steerage/engine/schedule"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 // What must not change a result: how a prompt is cut and padded, who else is in the batch, who had the slot before.
@@ -85,7 +87,7 @@ func requireSame(t *testing.T, want, got answer, what string) {
 // Chunked prefill is one-shot prefill, and no ladder changes a result.
 func TestShapesChangeNothing(t *testing.T) {
 	ids := prompt(1, 50)
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			var want answer
 			var logits []float32
@@ -118,7 +120,7 @@ func TestShapesChangeNothing(t *testing.T) {
 // Requests of different length, greedy and sampled, from many goroutines, more than there are slots, some cancelled
 // half-way: each of the others gets what it gets alone.
 func TestCompanyChangesNothing(t *testing.T) {
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			s := rungs(4, 96, 96, 32)
 			s.PrefillRows = 4
@@ -181,7 +183,7 @@ func TestCompanyChangesNothing(t *testing.T) {
 
 // A slot keeps nothing of its last owner: not a bit of the next one's log-probabilities depends on it.
 func TestSlotReuseLeavesNoTrace(t *testing.T) {
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			s := rungs(2, 96, 96, 48)
 			s.Batches = []int{2}
@@ -219,7 +221,7 @@ func TestSlotReuseLeavesNoTrace(t *testing.T) {
 
 func TestCancellation(t *testing.T) {
 	const long = 600
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			// Long enough to be cut off, however late on a busy machine.
 			m := open(t, small, Options{Backend: b, MaxContext: long + 10, Schedule: rungs(1, long+10, 640, 16)})
@@ -283,7 +285,7 @@ func TestOpenCloseFlatMemory(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("needs /proc/self/status, which Linux has")
 	}
-	for _, b := range backends(t) {
+	for _, b := range pjrttest.Specs(t) {
 		t.Run(b, func(t *testing.T) {
 			cycle := func(times int) int64 {
 				for range times {

@@ -144,9 +144,8 @@ func (ps *programs) first(rows, tokens int, h head) (*program, error) {
 		cos := b.input("cos", dtypes.Float32, tokens, b.cfg.HeadDim/2)
 		sin := b.input("sin", dtypes.Float32, tokens, b.cfg.HeadDim/2)
 		in := model.Inputs{
-			Tokens:   ids,
-			Position: Iota(b.g, shapes.Make(dtypes.Int32, 1, tokens), 1),
-			Cos:      InsertAxes(cos, 0), Sin: InsertAxes(sin, 0),
+			Tokens: ids,
+			Cos:    InsertAxes(cos, 0), Sin: InsertAxes(sin, 0),
 			Count: count, KV: b.kv,
 		}
 		return b.prefill(in, h)

@@ -19,7 +19,7 @@ func (m *Model) Score(ctx context.Context, prompt, continuation []int32) ([]floa
 		return nil, err
 	}
 	scores := make([]float32, 0, len(ids))
-	err := m.sweep(ctx, ids[:len(ids)-1], headScore, ids[1:], func(count, _ int, out []compute.Buffer) error {
+	err := m.sweep(ctx, ids[:len(ids)-1], headScore, ids[1:], func(count int, out []compute.Buffer) error {
 		flat, err := toHost(out[0])
 		scores = append(scores, flat[:min(count, len(flat))]...)
 		return err
@@ -47,7 +47,7 @@ func (m *Model) Trace(ctx context.Context, ids []int32) (*Trace, error) {
 		return nil, err
 	}
 	t := &Trace{Layers: make([][]float32, m.cfg.NumHiddenLayers)}
-	err := m.sweep(ctx, ids, headTrace, nil, func(count, _ int, out []compute.Buffer) error {
+	err := m.sweep(ctx, ids, headTrace, nil, func(count int, out []compute.Buffer) error {
 		flat, err := toHost(out[0])
 		if err != nil {
 			return err
@@ -82,7 +82,7 @@ func (m *Model) checkIDs(ids []int32) error {
 // sweep runs a sequence chunk by chunk in a cache of its own and shows visit what the head returned for each: count real tokens of
 // a padded chunk.
 func (m *Model) sweep(ctx context.Context, ids []int32, h head, targets []int32,
-	visit func(count, padded int, out []compute.Buffer) error) error {
+	visit func(count int, out []compute.Buffer) error) error {
 	cfg := m.sched
 	chunk := cfg.Tokens[len(cfg.Tokens)-1]
 	if h == headScore {
@@ -112,7 +112,7 @@ func (m *Model) sweep(ctx context.Context, ids []int32, h head, targets []int32,
 				out, err = d.next(&cache, ids[start:end], start, padded, h, to)
 			}
 			if err == nil {
-				err = visit(end-start, padded, out)
+				err = visit(end-start, out)
 			}
 			finalize(out)
 			if err != nil {

@@ -190,8 +190,6 @@ func newFlat(s shapes.Shape) any {
 		return make([]bfloat16.BFloat16, s.Size())
 	case dtypes.Float16:
 		return make([]float16.Float16, s.Size())
-	case dtypes.Int32:
-		return make([]int32, s.Size())
 	}
 	panic(fmt.Errorf("engine: no flat data of type %s", s.DType))
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/stretchr/testify/require"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 // Tests compare each op with plain Go in float64, on every backend in every form that runs there.
@@ -34,7 +36,7 @@ func epsilon(dtype dtypes.DType) float64 {
 // eachForm runs test as a subtest for every backend and every platform whose forms run on it: XLA's CPU plugin also runs
 // the forms meant for GPUs.
 func eachForm(t *testing.T, test func(t *testing.T, call caller, p Platform)) {
-	for name, backend := range backends(t) {
+	for name, backend := range pjrttest.Backends(t) {
 		platforms := []Platform{Go}
 		if name != "go" {
 			platforms = []Platform{XLACPU, XLAGPU}

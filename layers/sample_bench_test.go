@@ -8,6 +8,8 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/stretchr/testify/require"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 // BenchmarkSample samples from Qwen3's vocabulary on each backend and on the host (one core), and checks that they agree.
@@ -40,7 +42,7 @@ func BenchmarkSample(b *testing.B) {
 					batch.host()
 				}
 			})
-			for name, backend := range backends(b) {
+			for name, backend := range pjrttest.Backends(b) {
 				b.Run(fmt.Sprintf("%s/%s/rows=%d", name, form.name, rows), func(b *testing.B) {
 					exec := graph.MustNewExec(backend, form.fn)
 					args := batch.args()

@@ -13,6 +13,8 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/stretchr/testify/require"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 var (
@@ -219,7 +221,7 @@ func TestVocabularyOfOne(t *testing.T) {
 	for _, u := range []float32{0, 0.5, almostOne} {
 		b.add([]float32{3}, Params{Temperature: 1, TopK: 1, TopP: 0.5, MinP: 0.5}, u)
 	}
-	for name, backend := range backends(t) {
+	for name, backend := range pjrttest.Backends(t) {
 		require.Equal(t, []int32{0, 0, 0}, b.run(t, graph.MustNewExec(backend, SampleFiltered)), name)
 	}
 }
@@ -322,7 +324,7 @@ func TestGraphEqualsHost(t *testing.T) {
 	for range 64 {
 		add(randomRow(rng, edgeVocab))
 	}
-	for name, backend := range backends(t) {
+	for name, backend := range pjrttest.Backends(t) {
 		exec := graph.MustNewExec(backend, SampleFiltered)
 		require.Equal(t, filtered.host(), filtered.run(t, exec), "%s: filtered", name)
 		for i := range edges {
@@ -382,7 +384,7 @@ func TestLogProb(t *testing.T) {
 	row(5)[ids[5]] = -inf          // impossible
 	row(6)[(ids[6]+1)%vocab] = nan // broken
 	row(7)[ids[7]] = 1e30          // certain
-	for name, backend := range backends(t) {
+	for name, backend := range pjrttest.Backends(t) {
 		out, err := graph.MustNewExec(backend, LogProb).Call1(
 			tensors.FromFlatDataAndDimensions(slices.Clone(logits), rows, vocab), tensors.FromValue(ids))
 		require.NoError(t, err, name)
@@ -440,7 +442,7 @@ func TestTopLogProbs(t *testing.T) {
 }
 
 func TestShapesAreChecked(t *testing.T) {
-	backend := backends(t)["go"]
+	backend := pjrttest.Backends(t)["go"]
 	logits := tensors.FromShape(shapes.Make(dtypes.Float32, 2, 8))
 	for _, c := range []struct {
 		name string

@@ -18,7 +18,8 @@ type Cache struct{ K, V []*Node }
 // Inputs is what one call of the forward pass works on: some tokens of each row, following those already in the cache.
 type Inputs struct {
 	Tokens *Node // [rows, tokens] int32
-	// Position of each token in its row, [rows, tokens] or, when all rows agree, [1, tokens] int32. Used only with a cache.
+	// Position of each token in its row, [rows, tokens] or, when all rows agree, [1, tokens] int32. Read only with a Cache:
+	// without one the rows begin at position 0.
 	Position *Node
 	// Cos and Sin are the rotary tables at those positions, [rows or 1, tokens, head_dim/2] float32 (Config.RopeTables).
 	Cos, Sin *Node

@@ -2,35 +2,17 @@ package parity_test
 
 import (
 	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/steerage/steerage/parity"
-	"github.com/steerage/steerage/pjrt"
 	"github.com/stretchr/testify/require"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 var models = flag.String("models", "", "folders with dumps to compare besides testdata, separated by commas")
-
-// backends returns the specs of this machine's backends. Without a plugin the Go backend alone is tested, and under
-// CI=true that is a failure.
-func backends(t testing.TB) []string {
-	t.Helper()
-	missing := "this binary was built without PJRT"
-	if pjrt.Enabled {
-		plugins, err := pjrt.Find("")
-		require.NoError(t, err)
-		if len(plugins) > 0 {
-			return []string{"go", "xla"}
-		}
-		missing = "no PJRT plugin was found; `make setup` fetches one"
-	}
-	require.NotEqual(t, "true", os.Getenv("CI"), "under CI both backends must be tested: "+missing)
-	t.Logf("only the Go backend is tested: %s", missing)
-	return []string{"go"}
-}
 
 // folders returns what is to be compared: testdata, the folders of -models, and a reference set beside the repository.
 func folders(t *testing.T) []string {
@@ -57,7 +39,7 @@ func folders(t *testing.T) []string {
 
 func TestParity(t *testing.T) {
 	dirs := folders(t)
-	for _, backend := range backends(t) {
+	for _, backend := range pjrttest.Specs(t) {
 		t.Run(backend, func(t *testing.T) {
 			for _, dir := range dirs {
 				t.Run(filepath.Base(dir), func(t *testing.T) {

@@ -10,10 +10,12 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/stretchr/testify/require"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 func eachBackend(t *testing.T, test func(t *testing.T, backend compute.Backend)) {
-	for name, backend := range backends(t) {
+	for name, backend := range pjrttest.Backends(t) {
 		t.Run(name, func(t *testing.T) { test(t, backend) })
 	}
 }

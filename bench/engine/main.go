@@ -52,55 +52,58 @@ func run(dir, backend string, tokens, prompt int, verbose bool) error {
 		}
 		return out
 	}
-	// batch runs `rows` equal requests at once and returns the time to the last first token, and from there to the end.
-	batch := func(rows, n, length int) (first, rest time.Duration, err error) {
+	// batch runs `rows` equal requests of n new tokens at once and returns how long they took together.
+	batch := func(rows, n, length int) (time.Duration, error) {
 		start := time.Now()
 		var gens []*engine.Generation
 		for range rows {
 			g, err := m.Generate(ctx, engine.Request{IDs: ids(length), MaxTokens: n, IgnoreEOS: true})
 			if err != nil {
-				return 0, 0, err
+				return 0, err
 			}
 			gens = append(gens, g)
 		}
 		for _, g := range gens {
 			r := g.Result()
 			if r.Err != nil {
-				return 0, 0, r.Err
+				return 0, r.Err
 			}
 			if len(r.IDs) != n {
-				return 0, 0, fmt.Errorf("%d tokens generated, want %d", len(r.IDs), n)
+				return 0, fmt.Errorf("%d tokens generated, want %d", len(r.IDs), n)
 			}
-			first = max(first, r.Timing.FirstToken)
 		}
-		return first, time.Since(start) - first, nil
+		return time.Since(start), nil
 	}
 	const short, repeats = 16, 3
-	if _, _, err := batch(1, 1, short); err != nil {
+	if _, err := batch(1, 1, short); err != nil {
 		return err
 	}
 	result := map[string]any{"start_to_first_token_s": time.Since(began).Seconds()}
 	for _, rows := range []int{1, 8} {
 		var rates []float64
 		for i := range 1 + repeats {
-			_, rest, err := batch(rows, tokens, short)
+			prefill, err := batch(rows, 1, short)
+			if err != nil {
+				return err
+			}
+			whole, err := batch(rows, tokens, short)
 			if err != nil {
 				return err
 			}
 			if i > 0 {
-				rates = append(rates, float64(rows*(tokens-1))/rest.Seconds())
+				rates = append(rates, float64(rows*(tokens-1))/(whole-prefill).Seconds())
 			}
 		}
 		result[fmt.Sprintf("decode_b%d_tok_s", rows)] = median(rates)
 	}
 	var rates []float64
 	for i := range 1 + repeats {
-		first, _, err := batch(1, 1, prompt)
+		took, err := batch(1, 1, prompt)
 		if err != nil {
 			return err
 		}
 		if i > 0 {
-			rates = append(rates, float64(prompt)/first.Seconds())
+			rates = append(rates, float64(prompt)/took.Seconds())
 		}
 	}
 	result[fmt.Sprintf("prefill_%d_tok_s", prompt)] = median(rates)

@@ -16,6 +16,8 @@ import (
 	"github.com/steerage/steerage/parity"
 	"github.com/steerage/steerage/pjrt"
 	"github.com/steerage/steerage/tokenizer"
+
+	"github.com/steerage/steerage/pjrt/pjrttest"
 )
 
 // story is what llama2.c prints for stories260K, from BOS and greedily.
@@ -35,23 +37,6 @@ func demoTokenizer(t testing.TB) tokenizer.Tokenizer {
 	tok, err := tokenizer.Open(demoFolder(t))
 	require.NoError(t, err)
 	return tok
-}
-
-// backends are the Go backend and, where its plugin is installed, XLA.
-func backends(t *testing.T) []string {
-	if !pjrt.Enabled {
-		return []string{"go"}
-	}
-	plugins, err := pjrt.Find("cpu")
-	require.NoError(t, err)
-	if len(plugins) == 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no XLA plugin for the CPU: run `steerage setup`")
-		}
-		t.Log("left out: XLA; `steerage setup` fetches its plugin")
-		return []string{"go"}
-	}
-	return []string{"go", "xla:cpu"}
 }
 
 // command runs a command line in this process.
@@ -80,7 +65,7 @@ func decodeLines[T any](t *testing.T, text string) []T {
 }
 
 func TestDemo(t *testing.T) {
-	for _, backend := range backends(t) {
+	for _, backend := range pjrttest.Specs(t) {
 		t.Run(backend, func(t *testing.T) {
 			status, stdout, stderr := command(t, "", "demo", "--backend", backend)
 			require.Equal(t, exitOK, status, stderr)
@@ -92,7 +77,7 @@ func TestDemo(t *testing.T) {
 
 func TestRun(t *testing.T) {
 	dir := demoFolder(t)
-	for _, backend := range backends(t) {
+	for _, backend := range pjrttest.Specs(t) {
 		t.Run(backend, func(t *testing.T) {
 			generate := func(args ...string) []sample {
 				status, stdout, stderr := command(t, "", append([]string{"run", dir, "--backend", backend, "--json"}, args...)...)
