@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/gomlx/compute"
@@ -37,6 +38,8 @@ type device struct {
 	staged kvCache // what the last prefill left, until its rows have joined
 	whole  bool    // staged holds whole prompts: the next decode plan joins them, or never
 	rope   map[int][2]compute.Buffer
+
+	steerMain, steerPrompt helmsman // the steering of the rows that decode, and of those that prefill
 }
 
 // sampler says how one row's token is drawn.
@@ -80,8 +83,13 @@ func (d *device) run(p *program, state []compute.Buffer, inputs ...compute.Buffe
 
 func (d *device) upload(flat any, dims ...int) (compute.Buffer, error) {
 	dtype := dtypes.Int32
-	if _, ok := flat.([]float32); ok {
+	switch flat.(type) {
+	case []float32:
 		dtype = dtypes.Float32
+	case []float64:
+		dtype = dtypes.Float64
+	case []bool:
+		dtype = dtypes.Bool
 	}
 	return d.backend.BufferFromFlatData(0, flat, shapes.Make(dtype, dims...))
 }
@@ -121,16 +129,16 @@ func (d *device) ropeTables(n int) ([2]compute.Buffer, error) {
 }
 
 // prefill carries out a prefill plan and returns the logits of its rows, [R, vocab] on the device (nil if no row is at its end).
-// The keys and values stay in d.staged.
-func (d *device) prefill(p schedule.Plan) (compute.Buffer, error) {
+// The keys and values stay in d.staged. courses are those of the plan's rows.
+func (d *device) prefill(p schedule.Plan, courses []*course) (compute.Buffer, error) {
 	d.whole = p.Rows[0].Last
+	rows := make([]row, len(p.Rows))
+	for i, r := range p.Rows {
+		rows[i] = row{courses[i], r.Start, r.Tokens}
+	}
 	if p.First {
 		d.staged.free()
-		rows := make([][]int32, len(p.Rows))
-		for i, r := range p.Rows {
-			rows[i] = r.Tokens
-		}
-		cache, out, err := d.first(rows, p.R, p.T, headLast, nil)
+		cache, out, err := d.first(rows, p.R, p.T, form{head: headLast}, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -143,16 +151,22 @@ func (d *device) prefill(p schedule.Plan) (compute.Buffer, error) {
 		}
 		return out[0], nil
 	}
-	out, err := d.next(&d.staged, p.Rows[0].Tokens, p.Rows[0].Start, p.T, headLast, nil)
+	out, err := d.next(&d.staged, rows[0], p.T, form{head: headLast}, nil)
 	if err != nil {
 		return nil, err
 	}
 	return out[0], nil
 }
 
-// first runs program first on at most R rows of at most T tokens.
-func (d *device) first(rows [][]int32, r, t int, h head, targets []int32) (kvCache, []compute.Buffer, error) {
-	prog, err := d.ps.first(r, t, h)
+// first runs program first on at most R rows of at most T tokens. head is the head's own input: targets [r, t] or weights
+// [pools, r, t], or nil.
+func (d *device) first(rows []row, r, t int, f form, head any) (kvCache, []compute.Buffer, error) {
+	w, err := d.steerPrompt.set(d, r, t, rows)
+	if err != nil {
+		return kvCache{}, nil, err
+	}
+	f.steer = w.steer
+	prog, err := d.ps.first(r, t, f)
 	if err != nil {
 		return kvCache{}, nil, err
 	}
@@ -162,22 +176,14 @@ func (d *device) first(rows [][]int32, r, t int, h head, targets []int32) (kvCac
 	}
 	tokens, count := make([]int32, r*t), make([]int32, r)
 	for i, row := range rows {
-		copy(tokens[i*t:(i+1)*t], row)
-		count[i] = int32(len(row))
+		copy(tokens[i*t:(i+1)*t], row.tokens)
+		count[i] = int32(len(row.tokens))
 	}
 	u := uploads{d: d}
 	defer u.free()
 	u.add(tokens, r, t)
 	u.add(count, r)
-	n := len(u.all)
-	if h == headScore {
-		u.add(pad(targets, t), 1, t)
-	}
-	if u.err != nil {
-		return kvCache{}, nil, u.err
-	}
-	inputs := append(append(append([]compute.Buffer{}, u.all[:n]...), rope[:]...), u.all[n:]...)
-	out, err := d.run(prog, nil, inputs...)
+	out, err := d.runPrefill(prog, nil, &u, rope, w, f, r, t, head)
 	if err != nil {
 		return kvCache{}, nil, err
 	}
@@ -186,8 +192,13 @@ func (d *device) first(rows [][]int32, r, t int, h head, targets []int32) (kvCac
 }
 
 // next runs program next on cache, in place.
-func (d *device) next(cache *kvCache, tokens []int32, start, t int, h head, targets []int32) ([]compute.Buffer, error) {
-	prog, err := d.ps.next(t, cache.slots, h)
+func (d *device) next(cache *kvCache, r row, t int, f form, head any) ([]compute.Buffer, error) {
+	w, err := d.steerPrompt.set(d, 1, t, []row{r})
+	if err != nil {
+		return nil, err
+	}
+	f.steer = w.steer
+	prog, err := d.ps.next(t, cache.slots, f)
 	if err != nil {
 		return nil, err
 	}
@@ -197,18 +208,47 @@ func (d *device) next(cache *kvCache, tokens []int32, start, t int, h head, targ
 	}
 	u := uploads{d: d}
 	defer u.free()
-	u.add(pad(tokens, t), 1, t)
-	u.add([]int32{int32(start)}, 1)
-	u.add([]int32{int32(len(tokens))}, 1)
+	u.add(pad(r.tokens, t), 1, t)
+	u.add([]int32{int32(r.start)}, 1)
+	u.add([]int32{int32(len(r.tokens))}, 1)
+	return d.runPrefill(prog, cache, &u, rope, w, f, 1, t, head)
+}
+
+// runPrefill completes the inputs of a prefill program, runs it, in place if it has a cache, and takes in what steering did. The results
+// are the program's, without those of the cache it was given and without the readout.
+func (d *device) runPrefill(prog *program, cache *kvCache, u *uploads, rope [2]compute.Buffer, w *watch, f form, r, t int,
+	head any) ([]compute.Buffer, error) {
 	n := len(u.all)
-	if h == headScore {
-		u.add(pad(targets, t), 1, t)
+	if w.mask != nil {
+		u.add(w.mask, w.steer.slots, r, t)
+	}
+	steers := len(u.all)
+	switch f.head {
+	case headScore:
+		u.add(head, r, t)
+	case headPools:
+		u.add(head, f.pools, r, t)
 	}
 	if u.err != nil {
 		return nil, u.err
 	}
-	inputs := append(append(append([]compute.Buffer{}, u.all[:n]...), rope[:]...), u.all[n:]...)
-	return d.runOn(prog, cache, inputs...)
+	inputs := slices.Concat(u.all[:n], rope[:], w.inputs, u.all[n:steers], u.all[steers:])
+	var out []compute.Buffer
+	var err error
+	if cache == nil {
+		out, err = d.run(prog, nil, inputs...)
+	} else {
+		out, err = d.runOn(prog, cache, inputs...)
+	}
+	if err != nil || w.mask == nil {
+		return out, err
+	}
+	last := len(out) - 1
+	if err := w.collect(out[last]); err != nil {
+		finalize(out[:last])
+		return nil, err
+	}
+	return out[:last], nil
 }
 
 // runOn runs a program whose state is a cache, which it replaces; on failure the cache is empty. It returns the other results.
@@ -228,8 +268,9 @@ func pad(ids []int32, n int) []int32 {
 	return append(append(make([]int32, 0, n), ids...), make([]int32, n-len(ids))...)
 }
 
-// decode carries out a decode plan: layout, joins, one step. It returns the logits of all rows, [Batch, vocab], on the device.
-func (d *device) decode(p schedule.Plan) (compute.Buffer, error) {
+// decode carries out a decode plan: layout, joins, one step. It returns the logits of all rows, [Batch, vocab], on the device. courses are
+// those of the plan's slots.
+func (d *device) decode(p schedule.Plan, courses []*course) (compute.Buffer, error) {
 	if d.whole {
 		defer d.staged.free()
 	}
@@ -250,7 +291,17 @@ func (d *device) decode(p schedule.Plan) (compute.Buffer, error) {
 	if d.main.rows != p.Batch || d.main.slots != p.KVLen {
 		return nil, fmt.Errorf("engine: cache is [%d, %d], the plan wants [%d, %d]", d.main.rows, d.main.slots, p.Batch, p.KVLen)
 	}
-	prog, err := d.ps.decode(p.Batch, p.KVLen)
+	rows := make([]row, p.Batch)
+	tokens, positions := make([]int32, p.Batch), make([]int32, p.Batch)
+	for i, s := range p.Slots {
+		tokens[s.Slot], positions[s.Slot] = s.Token, int32(s.Position)
+		rows[s.Slot] = row{courses[i], s.Position, []int32{s.Token}}
+	}
+	w, err := d.steerMain.set(d, p.Batch, 1, rows)
+	if err != nil {
+		return nil, err
+	}
+	prog, err := d.ps.decode(p.Batch, p.KVLen, w.steer)
 	if err != nil {
 		return nil, err
 	}
@@ -258,20 +309,25 @@ func (d *device) decode(p schedule.Plan) (compute.Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, positions := make([]int32, p.Batch), make([]int32, p.Batch)
-	for _, s := range p.Slots {
-		tokens[s.Slot], positions[s.Slot] = s.Token, int32(s.Position)
-	}
 	u := uploads{d: d}
 	defer u.free()
 	u.add(tokens, p.Batch)
 	u.add(positions, p.Batch)
+	if w.mask != nil {
+		u.add(w.mask, w.steer.slots, p.Batch, 1)
+	}
 	if u.err != nil {
 		return nil, u.err
 	}
-	out, err := d.runOn(prog, &d.main, append(u.all[:2:2], rope[:]...)...)
+	out, err := d.runOn(prog, &d.main, slices.Concat(u.all[:2], rope[:], w.inputs, u.all[2:])...)
 	if err != nil {
 		return nil, err
+	}
+	if w.mask != nil {
+		if err := w.collect(out[1]); err != nil {
+			_ = out[0].Finalize()
+			return nil, err
+		}
 	}
 	return out[0], nil
 }
@@ -446,6 +502,8 @@ func toHost(b compute.Buffer) ([]float32, error) {
 func (d *device) close() {
 	d.main.free()
 	d.staged.free()
+	d.steerMain.free()
+	d.steerPrompt.free()
 	for _, t := range d.rope {
 		finalize(t[:])
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/steerage/steerage/model"
 	"github.com/steerage/steerage/pjrt"
 	"github.com/steerage/steerage/safetensors"
+	"github.com/steerage/steerage/steering"
 	"github.com/steerage/steerage/tokenizer"
 )
 
@@ -149,6 +150,8 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 		ps.stored = append(ps.stored, storedShape(platform, w, weightDTypes[t.DType], dtype))
 	}
 	m.dev = &device{backend: backend, cfg: cfg, ps: ps, rope: map[int][2]compute.Buffer{}}
+	m.dev.steerMain.table = steering.NewTable(cfg.NumHiddenLayers, cfg.HiddenSize)
+	m.dev.steerPrompt.table = steering.NewTable(cfg.NumHiddenLayers, cfg.HiddenSize)
 	if m.dev.weights, err = loadWeights(ctx, backend, platform, ps.weights, ps.stored, ck); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -266,8 +269,9 @@ func (m *Model) loop() {
 		}
 		afterJob = next != nil
 		var samplers []sampler
+		var courses []*course
 		if busy {
-			samplers = m.samplers(plan)
+			samplers, courses = m.crew(plan)
 		}
 		m.mu.Unlock()
 
@@ -279,7 +283,7 @@ func (m *Model) loop() {
 			}
 			next.done <- err
 		case busy:
-			tokens, err := m.dev.carryOut(plan, samplers)
+			tokens, err := m.dev.carryOut(plan, samplers, courses)
 			m.mu.Lock()
 			m.publish(m.core.Done(plan, toResult(tokens, err)), logprobs(plan, tokens))
 			m.mu.Unlock()
@@ -292,14 +296,14 @@ func (m *Model) loop() {
 }
 
 // carryOut runs a plan and samples a token for each of its rows that is to get one.
-func (d *device) carryOut(p schedule.Plan, samplers []sampler) ([]drawn, error) {
+func (d *device) carryOut(p schedule.Plan, samplers []sampler, courses []*course) ([]drawn, error) {
 	var logits compute.Buffer
 	var err error
 	var rows []int
 	var steps []uint64
 	total := p.R
 	if p.Kind == schedule.Prefill {
-		logits, err = d.prefill(p)
+		logits, err = d.prefill(p, courses)
 		for i, r := range p.Rows {
 			if r.Last {
 				rows, steps = append(rows, i), append(steps, 0)
@@ -307,7 +311,7 @@ func (d *device) carryOut(p schedule.Plan, samplers []sampler) ([]drawn, error) 
 		}
 	} else {
 		total = p.Batch
-		logits, err = d.decode(p)
+		logits, err = d.decode(p, courses)
 		for _, s := range p.Slots {
 			rows, steps = append(rows, s.Slot), append(steps, s.Step)
 		}

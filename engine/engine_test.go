@@ -106,12 +106,13 @@ func TestScore(t *testing.T) {
 					got = append(got, tok.Logprob)
 				}
 			}
-			want, err := m.Score(context.Background(), []int32{1, 403, 407}, ids)
+			scored, err := m.Score(context.Background(), Sequence{Prompt: []int32{1, 403, 407}, Continuation: ids})
 			require.NoError(t, err)
+			want := scored.LogProbs
 			require.Len(t, want, len(ids))
 			require.InDeltaSlice(t, want, got, 5e-5)
 
-			trace, err := m.Trace(context.Background(), append([]int32{1, 403, 407}, ids...))
+			trace, err := m.Trace(context.Background(), Sequence{Prompt: []int32{1, 403, 407}, Continuation: ids})
 			require.NoError(t, err)
 			v := m.Config().VocabSize
 			for i, id := range ids {
@@ -142,9 +143,9 @@ func TestRefusals(t *testing.T) {
 		_, err := m.Generate(ctx, r)
 		require.ErrorContains(t, err, want)
 	}
-	_, err := m.Score(ctx, nil, []int32{1})
+	_, err := m.Score(ctx, Sequence{Continuation: []int32{1}})
 	require.ErrorContains(t, err, "at least one token")
-	_, err = m.Trace(ctx, make([]int32, 65))
+	_, err = m.Trace(ctx, Sequence{Prompt: make([]int32, 65)})
 	require.ErrorContains(t, err, "65")
 	require.Len(t, generate(t, m, Request{}).IDs, 63, "the context ends it")
 
@@ -156,7 +157,7 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, m.Close())
 	_, err = m.Generate(ctx, Request{})
 	require.ErrorIs(t, err, ErrClosed)
-	_, err = m.Score(ctx, []int32{1}, []int32{1})
+	_, err = m.Score(ctx, Sequence{Prompt: []int32{1}, Continuation: []int32{1}})
 	require.ErrorIs(t, err, ErrClosed)
 }
 
@@ -262,12 +263,12 @@ func TestDTypes(t *testing.T) {
 
 	ids := []int32{5, 17, 3, 150, 41}
 	for _, b := range pjrttest.Specs(t) {
-		want, err := open(t, llamaBF16, Options{Backend: b, DType: "float32"}).Trace(context.Background(), ids)
+		want, err := open(t, llamaBF16, Options{Backend: b, DType: "float32"}).Trace(context.Background(), Sequence{Prompt: ids})
 		require.NoError(t, err)
-		got, err := open(t, dir, Options{Backend: b}).Trace(context.Background(), ids)
+		got, err := open(t, dir, Options{Backend: b}).Trace(context.Background(), Sequence{Prompt: ids})
 		require.NoError(t, err)
 		require.InDeltaSlice(t, want.Logits, got.Logits, 1e-2, "float16 on %s", b) // small weights lose bits as float16
-		got, err = open(t, llamaBF16, Options{Backend: b}).Trace(context.Background(), ids)
+		got, err = open(t, llamaBF16, Options{Backend: b}).Trace(context.Background(), Sequence{Prompt: ids})
 		require.NoError(t, err)
 		require.InDeltaSlice(t, want.Logits, got.Logits, 1, "bfloat16 on %s", b)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/steerage/steerage/engine/schedule"
 	"github.com/steerage/steerage/layers"
+	"github.com/steerage/steerage/steering"
 	"github.com/steerage/steerage/tokenizer"
 )
 
@@ -32,6 +33,9 @@ type Request struct {
 	StopIDs   []int32  // token ids that end the answer, besides the model's own eos_token_id
 	IgnoreEOS bool     // do not stop at eos_token_id
 	Logprobs  bool     // fill Token.Logprob
+
+	// Steering edits the residual stream of this request, and of no other in the batch. It must not be changed before the request ends.
+	Steering steering.Spec
 }
 
 // Token is one generated token.
@@ -56,7 +60,8 @@ type Result struct {
 	Finish       string // "stop", "length", "cancelled" or "error"
 	PromptTokens int
 	Timing       Timing
-	Err          error // set if Finish is "error"
+	Steering     []steering.Effect // what each entry of Request.Steering did
+	Err          error             // set if Finish is "error"
 }
 
 // Generation is a request under way. Its tokens wait in memory until they are read; reading them is not needed for it to go on.
@@ -64,6 +69,7 @@ type Generation struct {
 	model   *Model
 	id      schedule.ID
 	sampler sampler
+	course  *course
 	stop    []string
 	stream  *tokenizer.Stream
 	began   time.Time
@@ -105,12 +111,16 @@ func (m *Model) Generate(ctx context.Context, r Request) (*Generation, error) {
 	if err != nil {
 		return nil, err
 	}
+	plan, err := m.steer(r.Steering)
+	if err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	g := &Generation{
 		model: m, sampler: sampler{params: params, seed: r.Seed, logprob: r.Logprobs}, stop: r.Stop,
-		began: time.Now(), changed: make(chan struct{}), result: Result{PromptTokens: len(prompt)},
+		course: newCourse(plan, len(prompt)), began: time.Now(), changed: make(chan struct{}), result: Result{PromptTokens: len(prompt)},
 	}
 	if m.tok != nil {
 		// Text is what the answer adds to the decoded prompt, so that a leading space survives.
@@ -191,13 +201,18 @@ func (g *Generation) Cancel() {
 	}
 }
 
-// samplers returns how each row of a plan that gets a token is sampled. The caller holds the lock.
-func (m *Model) samplers(p schedule.Plan) []sampler {
-	var out []sampler
+// crew returns how each row of a plan that gets a token is sampled, and how each of its rows is steered. The caller holds the lock.
+func (m *Model) crew(p schedule.Plan) (samplers []sampler, courses []*course) {
 	for _, id := range sampled(p) {
-		out = append(out, m.gens[id].sampler)
+		samplers = append(samplers, m.gens[id].sampler)
 	}
-	return out
+	for _, r := range p.Rows {
+		courses = append(courses, m.gens[r.ID].course)
+	}
+	for _, s := range p.Slots {
+		courses = append(courses, m.gens[s.ID].course)
+	}
+	return samplers, courses
 }
 
 // publish hands events to their requests. The caller holds the lock.
@@ -261,6 +276,7 @@ func (g *Generation) take(e schedule.Event, logprob float32) (stopped bool) {
 		g.result.Text = text.String()
 		g.finished, g.held = true, ""
 		g.result.Finish, g.result.Err = finish, e.Err
+		g.result.Steering = g.course.effects
 		g.result.Timing.Total = time.Since(g.began)
 		if g.unhook != nil {
 			g.unhook()

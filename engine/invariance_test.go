@@ -103,7 +103,7 @@ func TestShapesChangeNothing(t *testing.T) {
 				m := open(t, small, Options{Backend: b, MaxContext: 64, Schedule: c.s})
 				got, err := ask(m, greedy(ids, 12))
 				require.NoError(t, err, c.name)
-				trace, err := m.Trace(context.Background(), ids)
+				trace, err := m.Trace(context.Background(), Sequence{Prompt: ids})
 				require.NoError(t, err, c.name)
 				if want.ids == nil {
 					require.Len(t, got.ids, 12)

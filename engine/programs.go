@@ -15,6 +15,7 @@ import (
 
 	"github.com/steerage/steerage/layers"
 	"github.com/steerage/steerage/model"
+	"github.com/steerage/steerage/steering"
 )
 
 // program is one compiled graph. Its inputs are the model's weights, if it uses them, followed by its own.
@@ -128,17 +129,35 @@ func interleave(c model.Cache) []*Node {
 type head int
 
 const (
-	headLast  head = iota // logits of each row's last real token, [rows, vocab]
-	headScore             // log-probability of a given next token at each position, [rows, tokens]
-	headTrace             // logits at every position [rows, tokens, vocab], then the output of each block [rows, tokens, hidden]
+	headLast    head = iota // logits of each row's last real token, [rows, vocab]
+	headScore               // log-probability of a given next token at each position, [rows, tokens]
+	headTrace               // logits at every position [rows, tokens, vocab], then the output of each block [rows, tokens, hidden]
+	headPools               // weighted sums of the outputs of the blocks, [layers, rows, pools, hidden]
+	headStates              // the output of each block
 )
 
-func (h head) String() string { return [...]string{"last", "score", "trace"}[h] }
+func (h head) String() string { return [...]string{"last", "score", "trace", "pools", "states"}[h] }
 
-// first is the program first(R, T). Inputs: tokens [R, T], count [R], cos and sin [T, head_dim/2], for headScore targets
-// [R, T]. Outputs: K and V of each layer with T slots, then the head's.
-func (ps *programs) first(rows, tokens int, h head) (*program, error) {
-	return ps.get(fmt.Sprintf("first R=%d T=%d %s", rows, tokens, h), true, func(b *builder) []*Node {
+// form is what distinguishes prefill programs of one shape.
+type form struct {
+	head  head
+	pools int // of headPools
+	steer steer
+}
+
+func (f form) String() string {
+	name := f.head.String()
+	if f.pools > 0 {
+		name = fmt.Sprintf("%s=%d", name, f.pools)
+	}
+	return name + f.steer.String()
+}
+
+// first is the program first(R, T). Inputs: tokens [R, T], count [R], cos and sin [T, head_dim/2], then those of steering
+// (helm) and of the head: for headScore targets [R, T], for headPools weights [pools, R, T]. Outputs: K and V of each layer with
+// T slots, then the head's, then those of steering: for headTrace rho and delta [layers, S, R, T] each, and the readout.
+func (ps *programs) first(rows, tokens int, f form) (*program, error) {
+	return ps.get(fmt.Sprintf("first R=%d T=%d %s", rows, tokens, f), true, func(b *builder) []*Node {
 		ids := b.input("tokens", dtypes.Int32, rows, tokens)
 		count := b.input("count", dtypes.Int32, rows)
 		cos := b.input("cos", dtypes.Float32, tokens, b.cfg.HeadDim/2)
@@ -148,35 +167,46 @@ func (ps *programs) first(rows, tokens int, h head) (*program, error) {
 			Cos:    InsertAxes(cos, 0), Sin: InsertAxes(sin, 0),
 			Count: count, KV: b.kv,
 		}
-		return b.prefill(in, h)
+		return b.prefill(in, f)
 	})
 }
 
-// next is the program next(T, S). Inputs: the cache, tokens [1, T], start [1], count [1], cos and sin [S, head_dim/2], for
-// headScore targets [1, T]. Outputs as first's.
-func (ps *programs) next(tokens, slots int, h head) (*program, error) {
-	return ps.get(fmt.Sprintf("next T=%d S=%d %s", tokens, slots, h), true, func(b *builder) []*Node {
+// next is the program next(T, S). Inputs: the cache, tokens [1, T], start [1], count [1], cos and sin [S, head_dim/2], then
+// as first's. Outputs as first's.
+func (ps *programs) next(tokens, slots int, f form) (*program, error) {
+	return ps.get(fmt.Sprintf("next T=%d S=%d %s", tokens, slots, f), true, func(b *builder) []*Node {
 		cache := b.caches(1, slots)
 		ids := b.input("tokens", dtypes.Int32, 1, tokens)
 		start, count := b.input("start", dtypes.Int32, 1), b.input("count", dtypes.Int32, 1)
 		position := Add(Iota(b.g, shapes.Make(dtypes.Int32, 1, tokens), 1), Reshape(start, 1, 1))
 		cos, sin := b.rotary(slots, position)
-		return b.prefill(model.Inputs{Tokens: ids, Position: position, Cos: cos, Sin: sin, Cache: cache, Start: start, Count: count, KV: b.kv}, h)
+		return b.prefill(model.Inputs{Tokens: ids, Position: position, Cos: cos, Sin: sin, Cache: cache, Start: start, Count: count, KV: b.kv}, f)
 	})
 }
 
-func (b *builder) prefill(in model.Inputs, h head) []*Node {
+func (b *builder) prefill(in model.Inputs, f form) []*Node {
 	rows, tokens := in.Tokens.Shape().Dim(0), in.Tokens.Shape().Dim(1)
-	var blocks []*Node
-	if h == headTrace {
-		in.AfterBlock = func(_ int, hidden *Node) *Node {
-			blocks = append(blocks, hidden)
-			return hidden
+	helm := b.helm(f.steer, rows, tokens)
+	var weights *Node
+	if f.head == headPools {
+		weights = b.input("weights", dtypes.Float32, f.pools, rows, tokens)
+	}
+	var blocks []*Node // what the head makes of each block's output
+	in.AfterBlock = func(layer int, hidden *Node) *Node {
+		if helm != nil {
+			hidden = helm.afterBlock(layer, hidden)
 		}
+		switch f.head {
+		case headTrace, headStates:
+			blocks = append(blocks, hidden)
+		case headPools:
+			blocks = append(blocks, pool(hidden, weights))
+		}
+		return hidden
 	}
 	out := b.cfg.Forward(b.platform, b.w, in)
 	result := interleave(out.Cache)
-	switch h {
+	switch f.head {
 	case headLast:
 		last := MaxScalar(AddScalar(in.Count, -1), 0)                                    // padding rows have count 0
 		index := Stack([]*Node{Iota(b.g, shapes.Make(dtypes.Int32, rows), 0), last}, -1) // [rows, 2]
@@ -188,25 +218,56 @@ func (b *builder) prefill(in model.Inputs, h head) []*Node {
 	case headTrace:
 		result = append(result, b.cfg.Head(b.platform, b.w, out.Hidden))
 		result = append(result, blocks...)
+	case headPools:
+		result = append(result, Stack(blocks, 0))
+	case headStates:
+		result = append(result, blocks...)
 	}
-	return result
+	if helm == nil {
+		return result
+	}
+	if f.head == headTrace {
+		result = append(result, helm.stack(func(e steering.Edit) *Node { return e.Rho }), helm.stack(func(e steering.Edit) *Node { return e.Delta }))
+	}
+	return append(result, helm.readout())
+}
+
+// pool returns the sums of hidden [rows, tokens, hidden] over the tokens with each of the weights [pools, rows, tokens]: [rows, pools,
+// hidden]. Not a matrix product, which a GPU might compute in TF32; and what has weight 0 is left out, whatever it is.
+func pool(hidden, weights *Node) *Node {
+	var sums []*Node
+	for i := range weights.Shape().Dim(0) {
+		w := InsertAxes(Squeeze(Slice(weights, AxisRange(i, i+1)), 0), -1) // [rows, tokens, 1]
+		used := BroadcastToShape(NotEqual(w, ZerosLike(w)), hidden.Shape())
+		sums = append(sums, ReduceSum(Where(used, Mul(hidden, w), ZerosLike(hidden)), 1))
+	}
+	return Stack(sums, 1)
 }
 
 // decode is the program decode(B, S). Inputs: the cache, tokens [B], position [B] (the slot each token's key goes to), cos and
-// sin [S, head_dim/2]. Outputs: the cache, logits [B, vocab].
-func (ps *programs) decode(rows, slots int) (*program, error) {
-	return ps.get(fmt.Sprintf("decode B=%d S=%d", rows, slots), true, func(b *builder) []*Node {
+// sin [S, head_dim/2], and those of steering. Outputs: the cache, logits [B, vocab], and the readout of steering.
+func (ps *programs) decode(rows, slots int, s steer) (*program, error) {
+	return ps.get(fmt.Sprintf("decode B=%d S=%d%s", rows, slots, s), true, func(b *builder) []*Node {
 		cache := b.caches(rows, slots)
 		ids := b.input("tokens", dtypes.Int32, rows)
 		start := b.input("position", dtypes.Int32, rows)
 		position := Reshape(start, rows, 1)
 		cos, sin := b.rotary(slots, position)
-		out := b.cfg.Forward(b.platform, b.w, model.Inputs{
+		in := model.Inputs{
 			Tokens: Reshape(ids, rows, 1), Position: position, Cos: cos, Sin: sin,
 			Cache: cache, Start: start, Count: OnesLike(start), KV: b.kv,
-		})
+		}
+		helm := b.helm(s, rows, 1)
+		if helm != nil {
+			in.AfterBlock = helm.afterBlock
+		}
+		out := b.cfg.Forward(b.platform, b.w, in)
 		logits := b.cfg.Head(b.platform, b.w, Reshape(out.Hidden, rows, b.cfg.HiddenSize))
-		return append(interleave(out.Cache), logits)
+		result := append(interleave(out.Cache), logits)
+		if helm != nil {
+			result = append(result, helm.readout())
+		}
+		return result
 	})
 }
 

@@ -88,6 +88,18 @@ func openEngine(ctx context.Context, dir, ref string, opt Options, sizes sizes) 
 	return engineSubject{m}, nil
 }
 
+func (s engineSubject) Trace(ctx context.Context, ids []int32) (*engine.Trace, error) {
+	return s.Model.Trace(ctx, engine.Sequence{Prompt: ids})
+}
+
+func (s engineSubject) Score(ctx context.Context, prompt, continuation []int32) ([]float32, error) {
+	scored, err := s.Model.Score(ctx, engine.Sequence{Prompt: prompt, Continuation: continuation})
+	if err != nil {
+		return nil, err
+	}
+	return scored.LogProbs, nil
+}
+
 func (s engineSubject) backend() string { return s.Backend().Kind }
 
 func (s engineSubject) continuation(ctx context.Context, ids []int32, n int) ([]int32, []float32, error) {

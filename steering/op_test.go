@@ -67,9 +67,9 @@ func stack(t *testing.T, backend compute.Backend) *graph.Exec {
 			if len(x) > 5 {
 				h = graph.Add(h, graph.BroadcastToShape(graph.Reshape(at(x[5]), 1, 1, hidden), h.Shape()))
 			}
-			var readout *graph.Node
-			h, readout = Apply(h, directions, at(site), at(gate), mask)
-			done = append(done, readout)
+			var edit Edit
+			h, edit = Apply(h, directions, at(site), at(gate), mask)
+			done = append(done, edit.Readout())
 		}
 		return []*graph.Node{h, graph.Stack(done, 0)}
 	})

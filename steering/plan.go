@@ -140,7 +140,7 @@ func (p *Plan) Effects() []Effect {
 }
 
 // Collect adds to effects what one call of a program did in a row: mask [S, rows, tokens] as Table.Mask filled it, and
-// readout [layers, S, rows, 3] as Apply returned it, stacked over the layers.
+// readout [layers, S, rows, 3] as Edit.Readout gave it, stacked over the layers.
 func (p *Plan) Collect(effects []Effect, mask []bool, readout []float32, slots, rows, row int) {
 	if p == nil {
 		return
@@ -170,4 +170,22 @@ func (p *Plan) Collect(effects []Effect, mask []bool, readout []float32, slots, 
 func rung(ladder []int, n int) int {
 	i, _ := slices.BinarySearch(ladder, n)
 	return ladder[i]
+}
+
+// Site is one entry at one layer of a plan.
+type Site struct {
+	Entry, Layer int
+	Slot         int // of the inputs and of the readout
+}
+
+// Sites returns the sites entry by entry, each in the order of its layers.
+func (p *Plan) Sites() []Site {
+	if p == nil {
+		return nil
+	}
+	sites := make([]Site, len(p.sites))
+	for i := range p.sites {
+		sites[i] = Site{p.sites[i].entry, p.sites[i].layer, p.sites[i].slot}
+	}
+	return sites
 }
