@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup plugin demo test check tools bench parity fuzz venv references
+.PHONY: help setup plugin demo test check tools bench parity fuzz venv references llamacpp
 
 CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/steerage
 STEERAGE := go run ./cmd/steerage
@@ -89,3 +89,13 @@ venv: ## the Python of the reference dumps, pinned by hash (some GB)
 
 references: venv ## make parity/testdata again with transformers
 	PYTHONDONTWRITEBYTECODE=1 "$(VENV)/bin/python" parity/reference/make_testdata.py
+
+LLAMACPP := $(CACHE)/llamacpp
+
+llamacpp: plugin ## give a control vector of ours to llama.cpp and compare (compiles llama.cpp, minutes, once)
+	$(PYTHON) -m venv "$(LLAMACPP)"
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF "$(LLAMACPP)/bin/pip" install --disable-pip-version-check --require-hashes -r steering/reference/requirements.txt
+	go test ./steering -run '^TestGGUFForLlamaCpp$$' -update
+	PYTHONDONTWRITEBYTECODE=1 "$(LLAMACPP)/bin/python" steering/reference/llamacpp.py cmd/steerage/demo/stories260k \
+		steering/testdata/llamacpp.gguf steering/testdata/llamacpp.safetensors
+	go test ./engine -run '^TestLlamaCpp$$' -v

@@ -21,7 +21,8 @@ import (
 //	controlvector.layer_count  uint32
 //	direction.N                F32 [hidden]: what is added to the output of block N, counted from 0
 //
-// as repeng writes it and llama.cpp adds it.
+// as repeng writes it and llama.cpp adds it (TestLlamaCpp in package engine compares). llama.cpp's own cvector-generator measures
+// direction.N one block earlier, at the output of block N-1, and llama.cpp still adds it to that of block N; so does this package.
 
 const controlVector = "controlvector"
 

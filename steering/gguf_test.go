@@ -3,7 +3,9 @@ package steering
 import (
 	"bytes"
 	"encoding/binary"
+	"flag"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +38,54 @@ func TestGGUFBytes(t *testing.T) {
 	got, err := testVector().encodeGGUF()
 	require.NoError(t, err)
 	require.Equal(t, want, got)
+}
+
+var update = flag.Bool("update", false, "write testdata/llamacpp.gguf anew")
+
+// TestGGUFForLlamaCpp: the file that reference/llamacpp.py gave to llama.cpp is what SaveGGUF writes. What llama.cpp did with it, package
+// engine compares.
+func TestGGUFForLlamaCpp(t *testing.T) {
+	const committed = "testdata/llamacpp.gguf"
+	v := llamacppVector()
+	if *update {
+		require.NoError(t, v.SaveGGUF(committed))
+	}
+	path := filepath.Join(t.TempDir(), "v.gguf")
+	require.NoError(t, v.SaveGGUF(path))
+	want, err := os.ReadFile(committed)
+	require.NoError(t, err)
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+// TestGGUFFromLlamaCpp reads a file of llama.cpp's cvector-generator (--method mean, on the demo's model; source of llama-cpp-python
+// 0.3.36), whose layer_count is an int32 and whose directions are unit vectors.
+func TestGGUFFromLlamaCpp(t *testing.T) {
+	v, err := Load("testdata/cvector_generator.gguf")
+	require.NoError(t, err)
+	require.Equal(t, "llama", v.Model)
+	require.Equal(t, 64, v.Hidden)
+	require.Equal(t, []int{1, 2, 3, 4}, v.Indices())
+	for _, l := range v.Layers {
+		require.InDelta(t, 1, l.DeltaMu, 1e-6)
+	}
+	require.InDeltaSlice(t, []float32{-0.104873, -0.097328, -0.133447}, v.Layers[0].Direction[:3], 1e-6)
+	require.InDeltaSlice(t, []float32{0.011745, -0.030109, -0.106760}, v.Layers[3].Direction[:3], 1e-6)
+}
+
+// llamacppVector fits the demo's model of 5 layers. It has a gap at layer 3, a layer of negative length, and elements ±length/8, which
+// are exact in float32, so that the file has the same bytes on every machine.
+func llamacppVector() *Vector {
+	v := &Vector{Hidden: 64, Provenance: Provenance{Model: "stories260k", NumHiddenLayers: 5}}
+	signs := rand.New(rand.NewPCG(260, 4))
+	for _, l := range []Layer{{Index: 1, DeltaMu: 3}, {Index: 2, DeltaMu: -4}, {Index: 4, DeltaMu: 6}} {
+		for bits := signs.Uint64(); len(l.Direction) < v.Hidden; bits >>= 1 {
+			l.Direction = append(l.Direction, 0.125-0.25*float32(bits&1))
+		}
+		v.Layers = append(v.Layers, l)
+	}
+	return v
 }
 
 func ggufText(s string) string {
