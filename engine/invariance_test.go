@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/steerage/steerage/engine/schedule"
-
 	"github.com/steerage/steerage/pjrt/pjrttest"
+	"github.com/steerage/steerage/steering"
 )
 
 // What must not change a result: how a prompt is cut and padded, who else is in the batch, who had the slot before.
@@ -51,6 +51,7 @@ func rungs(batch, context, length int, tokens ...int) *schedule.Config {
 type answer struct {
 	ids      []int32
 	logprobs []float32
+	effects  []steering.Effect
 }
 
 // collect reads a request to its end. It may be called outside the test's goroutine.

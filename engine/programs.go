@@ -11,7 +11,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/steerage/steerage/layers"
 	"github.com/steerage/steerage/model"
@@ -57,17 +56,7 @@ func (ps *programs) get(name string, weights bool, build func(b *builder) []*Nod
 	}
 	began := time.Now()
 	g := NewGraph(ps.backend, strings.NewReplacer(" ", "_", "=", "").Replace(name))
-	err = exceptions.TryCatch[error](func() {
-		b := &builder{programs: ps, g: g, w: model.Params{}}
-		if weights {
-			for i, w := range ps.weights {
-				b.w[w.Name] = Parameter(g, "w_"+strings.ReplaceAll(w.Name, ".", "_"), ps.stored[i])
-			}
-		}
-		if e := g.Compile(build(b)...); e != nil {
-			panic(e)
-		}
-	})
+	err = ps.compile(g, weights, build)
 	if err != nil {
 		g.Finalize()
 		return nil, fmt.Errorf("engine: program %s: %w", name, err)
@@ -78,6 +67,25 @@ func (ps *programs) get(name string, weights bool, build func(b *builder) []*Nod
 	p = &program{name: name, weights: weights, exec: g.Executable(), graph: g}
 	ps.cache[name] = p
 	return p, nil
+}
+
+func (ps *programs) compile(g *Graph, weights bool, build func(b *builder) []*Node) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case error:
+			err = r
+		default:
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	b := &builder{programs: ps, g: g, w: model.Params{}}
+	if weights {
+		for i, w := range ps.weights {
+			b.w[w.Name] = Parameter(g, "w_"+strings.ReplaceAll(w.Name, ".", "_"), ps.stored[i])
+		}
+	}
+	return g.Compile(build(b)...)
 }
 
 func (ps *programs) close() {
@@ -129,11 +137,11 @@ func interleave(c model.Cache) []*Node {
 type head int
 
 const (
-	headLast    head = iota // logits of each row's last real token, [rows, vocab]
-	headScore               // log-probability of a given next token at each position, [rows, tokens]
-	headTrace               // logits at every position [rows, tokens, vocab], then the output of each block [rows, tokens, hidden]
-	headPools               // weighted sums of the outputs of the blocks, [layers, rows, pools, hidden]
-	headStates              // the output of each block
+	headLast   head = iota // logits of each row's last real token, [rows, vocab]
+	headScore              // log-probability of a given next token at each position, [rows, tokens]
+	headTrace              // logits at every position [rows, tokens, vocab], then the output of each block [rows, tokens, hidden]
+	headPools              // weighted sums of the outputs of the blocks, [layers, rows, pools, hidden]
+	headStates             // the output of each block
 )
 
 func (h head) String() string { return [...]string{"last", "score", "trace", "pools", "states"}[h] }

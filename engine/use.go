@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -34,10 +35,24 @@ type Builder struct {
 	KV       dtypes.DType // of keys and values
 }
 
-// Use gives f the device, between two steps of the requests in work, and waits for it. Requests wait meanwhile; work that takes long is
-// cut into several calls.
+// Use gives f the device, between two steps of the requests in work, and returns when f has. Requests wait meanwhile; work that takes
+// long is cut into several calls. f runs in the caller's goroutine.
 func (m *Model) Use(ctx context.Context, f func(*Device) error) error {
-	return m.exclusive(ctx, func(d *device) error { return f(&Device{d}) })
+	lent, back, refused := make(chan *device), make(chan struct{}), make(chan error, 1)
+	go func() {
+		refused <- m.exclusive(ctx, func(d *device) error {
+			lent <- d
+			<-back
+			return nil
+		})
+	}()
+	select {
+	case err := <-refused:
+		return err
+	case d := <-lent:
+		defer close(back) // even if f panics
+		return f(&Device{d})
+	}
 }
 
 // Backend returns the backend. Programs compiled on it directly do not know the engine's memory.
@@ -69,6 +84,9 @@ func (d *Device) Call(p *Program, inputs ...any) ([]any, error) {
 	var buffers []compute.Buffer
 	defer func() { finalize(buffers) }()
 	for i, flat := range inputs {
+		if v := reflect.ValueOf(flat); v.Kind() != reflect.Slice || v.Len() != p.Inputs[i].Size() || v.Type().Elem() != p.Inputs[i].DType.GoType() {
+			return nil, fmt.Errorf("engine: program %s: input %d is %T of %d, want %s", p.Name, i, flat, sizeOf(v), p.Inputs[i])
+		}
 		b, err := d.d.backend.BufferFromFlatData(0, flat, p.Inputs[i])
 		if err != nil {
 			return nil, fmt.Errorf("engine: program %s: input %d: %w", p.Name, i, err)
@@ -92,4 +110,12 @@ func (d *Device) Call(p *Program, inputs ...any) ([]any, error) {
 		}
 	}
 	return results, nil
+}
+
+// sizeOf is a slice's length; 0 for anything else.
+func sizeOf(v reflect.Value) int {
+	if v.Kind() != reflect.Slice {
+		return 0
+	}
+	return v.Len()
 }
