@@ -24,7 +24,14 @@ func RMSNorm(x, weight *Node, eps float64) *Node {
 //
 // It is written as gate*up / (1+exp(-gate)) for the reason given at [RMSNorm].
 func SwiGLU(gate, up *Node) *Node {
-	return Div(Mul(gate, up), OnePlus(Exp(Neg(gate))))
+	return Div(Mul(gate, up), OnePlus(Exp(Neg(finiteGradient(gate)))))
+}
+
+// finiteGradient returns gate unchanged. Where exp(-gate) overflows, the chain rule makes its gradient 0·Inf; it is 0.
+func finiteGradient(gate *Node) *Node {
+	return IdentityWithCustomGradient(gate, func(gate, v *Node) *Node {
+		return Where(LessThan(gate, AddScalar(ZerosLike(gate), -80)), ZerosLike(v), v)
+	})
 }
 
 // F32 converts x to float32, if it is not float32 already.

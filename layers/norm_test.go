@@ -58,3 +58,25 @@ func TestSwiGLU(t *testing.T) {
 		requireClose(t, want, scale, got, 1e-6, "SwiGLU")
 	})
 }
+
+// The gradient is used to train steering vectors. Where the exponential overflows it must be 0, not 0·Inf.
+func TestSwiGLUGradient(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 3))
+	gate := append(numbers(rng, dtypes.Float32, 100), 0, 20, 100, 1e6, -20, -40, -44, -60, -79, -81, -88, -89, -104, -1e6, -3e38)
+	up := numbers(rng, dtypes.Float32, len(gate))
+	byGate, byUp, scale := make([]float64, len(gate)), make([]float64, len(gate)), make([]float64, len(gate))
+	for i, g := range gate {
+		g, u := float64(g), float64(up[i])
+		if sigmoid := 1 / (1 + math.Exp(-g)); sigmoid > 0 {
+			byGate[i], byUp[i] = u*sigmoid*(1+g*(1-sigmoid)), g*sigmoid
+		}
+		scale[i] = (math.Abs(u) + math.Abs(g)) * max(math.Exp(min(g, 0)), 1e-16) * max(1, math.Abs(g)/8)
+	}
+	eachForm(t, func(t *testing.T, call caller, _ Platform) {
+		got := call(func(in []*graph.Node) []*graph.Node {
+			return graph.Gradient(graph.ReduceAllSum(SwiGLU(in[0], in[1])), in...)
+		}, gate, up)
+		requireClose(t, byGate, scale, got[0], 1e-5, "by gate")
+		requireClose(t, byUp, scale, got[1], 1e-5, "by up")
+	})
+}
