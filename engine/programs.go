@@ -235,7 +235,8 @@ func (b *builder) prefill(in model.Inputs, f form) []*Node {
 		return result
 	}
 	if f.head == headTrace {
-		result = append(result, helm.stack(func(e steering.Edit) *Node { return e.Rho }), helm.stack(func(e steering.Edit) *Node { return e.Delta }))
+		result = append(result,
+			helm.stack(func(e steering.Edit) *Node { return e.Rho }), helm.stack(func(e steering.Edit) *Node { return e.Delta }))
 	}
 	return append(result, helm.readout())
 }

@@ -27,8 +27,8 @@ type Scored struct {
 	Steering []steering.Effect // what each entry of the spec did
 }
 
-// Score computes the log-probability of each token of a continuation, given the prompt, of at least one token, and the continuation's earlier
-// tokens. The continuation's last token is not run, as nothing follows it.
+// Score computes the log-probability of each token of a continuation, given the prompt, of at least one token, and the
+// continuation's earlier tokens. The continuation's last token is not run, as nothing follows it.
 func (m *Model) Score(ctx context.Context, s Sequence) (*Scored, error) {
 	if len(s.Prompt) == 0 {
 		return nil, errors.New("engine: a continuation is scored after a prompt of at least one token")
@@ -168,7 +168,8 @@ func (m *Model) sweep(ctx context.Context, ids []int32, course *course, h head, 
 	})
 }
 
-// sweep runs one row chunk by chunk. head makes the head's own input for count tokens from start, padded; visit gets what the head returned.
+// sweep runs one row chunk by chunk. head makes the head's own input for count tokens from start, padded; visit gets what
+// the head returned.
 func (d *device) sweep(ctx context.Context, cfg schedule.Config, chunk int, r row, f form, head func(start, count, padded int) any,
 	visit func(start, count int, out []compute.Buffer) error) error {
 	var cache kvCache

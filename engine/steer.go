@@ -181,3 +181,12 @@ func (w *watch) collect(out compute.Buffer) error {
 	}
 	return nil
 }
+
+// SteeringConfig is what identifies the model to vectors made for it, see steering.Vector.Check.
+func (m *Model) SteeringConfig() steering.Config {
+	c := m.cfg
+	return steering.Config{
+		Architecture: c.Architecture, HiddenSize: c.HiddenSize, IntermediateSize: c.IntermediateSize, NumHiddenLayers: c.NumHiddenLayers,
+		NumAttentionHeads: c.NumAttentionHeads, NumKeyValueHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, VocabSize: c.VocabSize,
+	}
+}

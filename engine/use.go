@@ -84,8 +84,9 @@ func (d *Device) Call(p *Program, inputs ...any) ([]any, error) {
 	var buffers []compute.Buffer
 	defer func() { finalize(buffers) }()
 	for i, flat := range inputs {
-		if v := reflect.ValueOf(flat); v.Kind() != reflect.Slice || v.Len() != p.Inputs[i].Size() || v.Type().Elem() != p.Inputs[i].DType.GoType() {
-			return nil, fmt.Errorf("engine: program %s: input %d is %T of %d, want %s", p.Name, i, flat, sizeOf(v), p.Inputs[i])
+		want := p.Inputs[i] // the backend would read beyond a slice that is too short
+		if v := reflect.ValueOf(flat); v.Kind() != reflect.Slice || v.Type().Elem() != want.DType.GoType() || v.Len() != want.Size() {
+			return nil, fmt.Errorf("engine: program %s: input %d is %T of %d, want %s", p.Name, i, flat, sizeOf(v), want)
 		}
 		b, err := d.d.backend.BufferFromFlatData(0, flat, p.Inputs[i])
 		if err != nil {
