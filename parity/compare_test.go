@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/steerage/steerage/safetensors"
 	"github.com/stretchr/testify/require"
 )
 
@@ -23,7 +22,7 @@ func TestEqualPasses(t *testing.T) {
 	require.Equal(t, []string{"f32 config", "f32 hidden", "f32 logits", "f32 greedy", "f32 cached", "f32 score",
 		"f32 batch.left", "f32 batch.left as single", "f32 batch.right", "f32 batch.right as single",
 		"bf16 hidden", "bf16 logits", "bf16 greedy", "bf16 cached", "bf16 score"}, parts)
-	require.Equal(t, Agreement{Equal: 18, Total: 18}, *report.Rows[3].Greedy)
+	require.Equal(t, Agreement{Equal: 18, Total: 18}, *report.Rows[3].Exact)
 }
 
 // addTo adds e to each value, with alternating sign.
@@ -143,8 +142,8 @@ func TestForcedGreedy(t *testing.T) {
 	row := report.Rows[at]
 	require.Equal(t, Fail, row.Verdict)
 	require.Contains(t, row.Note, "the arg-max for token 5 is")
-	require.Greater(t, row.Greedy.Equal, 0)
-	require.Less(t, row.Greedy.Equal, row.Greedy.Total)
+	require.Greater(t, row.Exact.Equal, 0)
+	require.Less(t, row.Exact.Equal, row.Exact.Total)
 }
 
 func TestAmbiguousTokens(t *testing.T) {
@@ -172,25 +171,6 @@ func TestAmbiguousTokens(t *testing.T) {
 			require.Equal(t, test.note == "", note == "")
 		})
 	}
-}
-
-func TestNotYet(t *testing.T) {
-	dir := toyDump(t, func(tensors map[string]safetensors.Tensor, _ map[string]any) {
-		for _, name := range []string{"f32.steer.a.seq.0.logits", "bf16.mixed.0.logits"} {
-			tensors[name] = safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: []int{1}, Data: make([]byte, 4)}
-		}
-	})
-	report, err := runToy(t, dir, toy{}, Options{})
-	require.NoError(t, err)
-	require.True(t, report.OK())
-	var parts []string
-	for _, row := range report.Rows {
-		if row.Verdict == NotYet {
-			parts = append(parts, row.DType+" "+row.Part)
-		}
-	}
-	require.Equal(t, []string{"f32 steer", "bf16 mixed"}, parts)
-	require.False(t, Report{Rows: []Row{{Verdict: NotYet}}}.OK(), "nothing was compared")
 }
 
 func TestDiff(t *testing.T) {

@@ -15,7 +15,7 @@ type Diff struct {
 }
 
 // diff compares two arrays of equal length in float64.
-func diff(got, want []float32) Diff {
+func diff[T float32 | float64](got, want []T) Diff {
 	d := Diff{N: len(want)}
 	var square, gg, ww, gw float64
 	for i := range want {
@@ -99,12 +99,20 @@ type tally struct {
 	used  float64
 	worst string // where used was the largest
 	any   bool
+
+	square float64 // sum of (got - want)²
 }
 
 // add compares two arrays of one block, which `where` names, and reports whether they agree.
 func (t *tally) add(where string, got, want []float32, bound Bound) bool {
 	d := diff(got, want)
 	used := bound.used(d)
+	t.put(where, d, used)
+	return used <= 1
+}
+
+// put takes in a comparison.
+func (t *tally) put(where string, d Diff, used float64) {
 	if !t.any {
 		t.diff.Cosine = 1
 	}
@@ -114,11 +122,31 @@ func (t *tally) add(where string, got, want []float32, bound Bound) bool {
 	t.any = true
 	t.diff.Max, t.diff.RMS = max(t.diff.Max, d.Max), max(t.diff.RMS, d.RMS)
 	t.diff.Cosine = min(t.diff.Cosine, d.Cosine)
+	t.square += d.RMS * d.RMS * float64(d.N-d.NotFinite)
 	t.diff.N, t.diff.NotFinite = t.diff.N+d.N, t.diff.NotFinite+d.NotFinite
-	return used <= 1
 }
 
-// Agreement counts tokens.
+// addPooled bounds the rms of all that was added, as if it were one block.
+func (t *tally) addPooled(where string, limit float64) {
+	n := t.diff.N - t.diff.NotFinite
+	if n == 0 {
+		return
+	}
+	d := Diff{Max: t.diff.Max, RMS: math.Sqrt(t.square / float64(n))}
+	if used := (Bound{Max: math.Inf(1), RMS: limit}).used(d); used > t.used {
+		t.used, t.worst = used, fmt.Sprintf("%s: %s", where, d)
+	}
+}
+
+// problems are those of the same row and, if the bound was exceeded, where that was worst.
+func (t *tally) problems(others []string) []string {
+	if t.used > 1 {
+		return append([]string{t.worst}, others...)
+	}
+	return others
+}
+
+// Agreement counts what must be equal: tokens, gates, counts.
 type Agreement struct {
 	Equal int `json:"equal"`
 	Total int `json:"total"`

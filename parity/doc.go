@@ -21,9 +21,27 @@
 //	cached       log-probabilities from Generate, which decodes with the key/value cache, against one pass without
 //	score        log-probabilities from [engine.Model.Score] against the same pass
 //	batch.SIDE   the rows of a padded batch, without their padding, run at the same time
-//	steer, …     parts that a dump has and this version cannot compute have the verdict "not yet"
 //
-// A mismatch names the first layer that disagrees. A value that is not finite, on either side, is a mismatch always.
+// of steering, for all texts of steer (every case over every sequence) and of mixed (the rows of one batch),
 //
-// Reading order: run.go (what is run), diff.go (how it is judged), dump.go (the format), report.go (the table).
+//	PART.logits  all positions; of steer the unsteered sequences, too
+//	PART.hidden  the output of the last block, steered
+//	PART.gates   the projection that each site saw, and whether it moved the token; token by token
+//	PART.readout what each site reports: tokens eligible, moved, capped, and the mean distance. Of the text, and of its
+//	             prompt with a continuation, generated in a batch and run alone
+//	PART.greedy  as greedy, all texts in work at once; the rows of mixed are one batch
+//	PART.cached  log-probabilities from that batch against one pass of each text alone
+//
+// and of directions, where the folder has contrastive.safetensors, or is a folder of embeddings without a model:
+//
+//	capture      embeddings by [engine.Model.Capture]
+//	logistic     [contrast.Fit] on the dump's embeddings: w, b, v̂ and all statistics, relative to the exact optimum
+//	diff_means, pca
+//	whole        v̂ from the texts: captured and fitted
+//
+// A mismatch names the first layer, or the text and site, that disagrees. A value that is not finite, on either side, is a
+// mismatch always.
+//
+// Reading order: run.go (what is run), prompts.go, batches.go, steered.go, contrastive.go and logistic.go (the parts),
+// diff.go (how it is judged), dump.go and text.go (the format), subject.go (the engine), report.go (the table).
 package parity

@@ -1,26 +1,29 @@
 package parity
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/steerage/steerage/model"
-	"github.com/steerage/steerage/safetensors"
 )
 
-// Files of a dump, beside the model.
+// Files of a dump, beside the model. The contrastive ones may be absent.
 const (
 	DumpName        = "dump.safetensors"
 	dumpJSON        = "dump.json"
 	contrastiveName = "contrastive.safetensors"
+	contrastiveJSON = "contrastive.json"
+)
+
+// Files of embeddings without a model.
+const (
+	LogisticName = "logistic.safetensors"
+	logisticJSON = "logistic.json"
 )
 
 // maxJSON bounds a dump.json; those of the largest models stay below a tenth of it.
@@ -34,9 +37,9 @@ const (
 
 // dump is an open reference dump; see README.md for its format.
 type dump struct {
+	*store
 	dir  string
 	name string // of the folder
-	file *safetensors.File
 	cfg  *model.Config
 	info struct {
 		NumLayers  int               `json:"num_layers"`
@@ -47,9 +50,15 @@ type dump struct {
 		Batch      *struct {
 			RowPrompt []int `json:"row_prompt"`
 		} `json:"batch"`
+		Steer *steerInfo `json:"steer"`
+		Mixed *mixedInfo `json:"mixed"`
 	}
 	prompts []prompt
 	sides   []side
+	steer   []text // of each sequence: unsteered, then the cases
+	mixed   []text // rows of one batch
+
+	contrastive *contrastive // nil if there is none
 }
 
 // prompt is prompt.<i> of a dump.
@@ -81,29 +90,30 @@ func openDump(dir string) (_ *dump, err error) {
 	if d.cfg, err = model.LoadConfig(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, dumpJSON)
-	if info, err := os.Stat(path); err == nil && info.Size() > maxJSON {
-		return nil, fmt.Errorf("%s: %d bytes, the limit is %d", path, info.Size(), maxJSON)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
+	if err = readJSON(dir, dumpJSON, &d.info); err != nil {
 		return nil, err
 	}
-	if err = json.Unmarshal(text, &d.info); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if d.file, err = safetensors.OpenFile(filepath.Join(dir, DumpName)); err != nil {
+	if d.store, err = openStore(dir, DumpName); err != nil {
 		return nil, err
 	}
-	for _, read := range []func() error{d.readReferences, d.readPrompts, d.readBatches} {
+	for _, read := range []func() error{d.readReferences, d.readPrompts, d.readBatches, d.readTexts} {
 		if err = read(); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), d.file.Close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), d.Close())
 		}
+	}
+	if d.contrastive, err = openContrastive(dir, d.cfg); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), d.Close())
 	}
 	return d, nil
 }
 
-func (d *dump) Close() error { return d.file.Close() }
+// Close closes the files.
+func (d *dump) Close() error {
+	if d.contrastive != nil {
+		return errors.Join(d.store.Close(), d.contrastive.file.Close())
+	}
+	return d.store.Close()
+}
 
 func (d *dump) readReferences() error {
 	refs := d.info.References
@@ -115,6 +125,7 @@ func (d *dump) readReferences() error {
 			return fmt.Errorf("%s: references %q: want %q, or %q and %q", dumpJSON, refs, refF32, refF32, refBF16)
 		}
 	}
+	slices.SortFunc(refs, func(a, b string) int { return len(a) - len(b) }) // f32 first: bf16 is compared with it
 	return nil
 }
 
@@ -193,70 +204,25 @@ func (d *dump) sizes() sizes {
 	for _, p := range d.prompts {
 		s.context = max(s.context, len(p.ids)+len(p.greedy))
 	}
-	s.context, s.rows, s.row = min(s.context, d.cfg.MaxPositionEmbeddings), 1, 1
+	s.rows, s.row = max(1, len(d.mixed)), 1
 	for _, side := range d.sides {
 		s.rows = max(s.rows, len(side.rows))
 		for _, row := range side.rows {
 			s.row = max(s.row, len(row))
 		}
 	}
+	for _, x := range slices.Concat(d.steer, d.mixed) {
+		s.row = max(s.row, len(x.ids), x.prompt+len(x.greedy))
+	}
+	if d.contrastive != nil {
+		for _, x := range d.contrastive.sequences() {
+			s.row = max(s.row, len(x.Prompt)+len(x.Continuation))
+		}
+	}
+	s.context = min(max(s.context, s.row), d.cfg.MaxPositionEmbeddings)
+	s.row = min(s.row, s.context)
+	s.queue = max(2*s.rows, len(d.steer))
 	return s
-}
-
-// has reports whether the dump holds a tensor whose name starts so.
-func (d *dump) has(prefix string) bool {
-	return slices.ContainsFunc(d.file.Names(), func(name string) bool { return strings.HasPrefix(name, prefix) })
-}
-
-func (d *dump) tensor(name string) (safetensors.Tensor, error) {
-	t, ok := d.file.Tensor(name)
-	if !ok {
-		return t, fmt.Errorf("%s: tensor %q is missing", DumpName, name)
-	}
-	return t, nil
-}
-
-// floats returns a tensor of that shape, F32 or BF16, as float32.
-func (d *dump) floats(name string, shape ...int) ([]float32, error) {
-	t, err := d.tensor(name)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.Equal(t.Shape, shape) {
-		return nil, fmt.Errorf("%s: tensor %q has shape %v, want %v", DumpName, name, t.Shape, shape)
-	}
-	values := make([]float32, t.Elements())
-	switch t.DType {
-	case safetensors.F32:
-		for i := range values {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.Data[4*i:]))
-		}
-	case safetensors.BF16:
-		for i := range values {
-			values[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(t.Data[2*i:])) << 16)
-		}
-	default:
-		return nil, fmt.Errorf("%s: tensor %q is %s, want F32 or BF16", DumpName, name, t.DType)
-	}
-	d.file.Release(name)
-	return values, nil
-}
-
-// ints returns an I32 tensor of that rank and its shape.
-func (d *dump) ints(name string, rank int) ([]int32, []int, error) {
-	t, err := d.tensor(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if t.DType != safetensors.I32 || len(t.Shape) != rank || t.Elements() == 0 {
-		return nil, nil, fmt.Errorf("%s: tensor %q is %s %v, want I32 with %d dimensions, not empty",
-			DumpName, name, t.DType, t.Shape, rank)
-	}
-	values := make([]int32, t.Elements())
-	for i := range values {
-		values[i] = int32(binary.LittleEndian.Uint32(t.Data[4*i:]))
-	}
-	return values, t.Shape, nil
 }
 
 // tokens returns a list of ids, each inside the vocabulary.
@@ -283,49 +249,4 @@ func (d *dump) table(name string, rows int) ([]int32, int, error) {
 		return nil, 0, fmt.Errorf("%s: tensor %q has %d rows, row_prompt of %s has %d", DumpName, name, shape[0], dumpJSON, rows)
 	}
 	return values, shape[1], nil
-}
-
-// output gathers what the engine computed, under the dump's tensor names.
-type output struct{ tensors []safetensors.Tensor }
-
-// floats adds values under name: as F32, or as BF16 under a name that starts with "bf16.".
-func (o *output) floats(name string, values []float32, shape ...int) {
-	t := safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: shape}
-	if strings.HasPrefix(name, refBF16+".") {
-		t.DType, t.Data = safetensors.BF16, make([]byte, 0, 2*len(values))
-		for _, v := range values {
-			t.Data = binary.LittleEndian.AppendUint16(t.Data, toBF16(v))
-		}
-	} else {
-		t.Data = make([]byte, 0, 4*len(values))
-		for _, v := range values {
-			t.Data = binary.LittleEndian.AppendUint32(t.Data, math.Float32bits(v))
-		}
-	}
-	o.tensors = append(o.tensors, t)
-}
-
-func (o *output) ints(name string, values []int32) {
-	t := safetensors.Tensor{Name: name, DType: safetensors.I32, Shape: []int{len(values)}, Data: make([]byte, 0, 4*len(values))}
-	for _, v := range values {
-		t.Data = binary.LittleEndian.AppendUint32(t.Data, uint32(v))
-	}
-	o.tensors = append(o.tensors, t)
-}
-
-// write writes folder/name.safetensors.
-func (o *output) write(folder, name string, metadata map[string]string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	return safetensors.WriteFile(filepath.Join(folder, name+".safetensors"), o.tensors, metadata)
-}
-
-// toBF16 rounds to the nearest bfloat16, ties to even, and keeps NaN a NaN.
-func toBF16(v float32) uint16 {
-	bits := math.Float32bits(v)
-	if v != v {
-		return uint16(bits>>16) | 0x40 // quiet: the payload may have been in the half that goes
-	}
-	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }

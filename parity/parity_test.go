@@ -16,19 +16,24 @@ var models = flag.String("models", "", "folders with dumps to compare besides te
 
 // folders returns what is to be compared: testdata, the folders of -models, and a reference set beside the repository.
 func folders(t *testing.T) []string {
-	own, err := filepath.Glob(filepath.Join("testdata", "*", parity.DumpName))
-	require.NoError(t, err)
-	require.NotEmpty(t, own)
-	beside := filepath.Join("..", "..", "shared", "reference", "models")
-	more, err := filepath.Glob(filepath.Join(beside, "*", parity.DumpName))
-	require.NoError(t, err)
+	within := func(folder ...string) (dirs []string) {
+		for _, name := range []string{parity.DumpName, parity.LogisticName} {
+			dumps, err := filepath.Glob(filepath.Join(append(folder, "*", name)...))
+			require.NoError(t, err)
+			for _, dump := range dumps {
+				dirs = append(dirs, filepath.Dir(dump))
+			}
+		}
+		return dirs
+	}
+	dirs := within("testdata")
+	require.NotEmpty(t, dirs)
+	beside := filepath.Join("..", "..", "shared", "reference")
+	more := append(within(beside, "models"), within(beside)...)
 	if len(more) == 0 {
 		t.Logf("no reference set in %s", beside)
 	}
-	var dirs []string
-	for _, dump := range append(own, more...) {
-		dirs = append(dirs, filepath.Dir(dump))
-	}
+	dirs = append(dirs, more...)
 	for _, dir := range strings.Split(*models, ",") {
 		if dir != "" {
 			dirs = append(dirs, dir)

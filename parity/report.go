@@ -11,9 +11,8 @@ import (
 type Verdict string
 
 const (
-	Pass   Verdict = "PASS"
-	Fail   Verdict = "FAIL"
-	NotYet Verdict = "not yet" // the dump has this part, this version of the engine does not
+	Pass Verdict = "PASS"
+	Fail Verdict = "FAIL"
 )
 
 // Row is the outcome of one part of a dump on one backend.
@@ -23,9 +22,9 @@ type Row struct {
 	DType   string `json:"dtype,omitempty"`   // the reference: "f32" or "bf16"
 	Part    string `json:"part"`
 
-	Diff   *Diff      `json:"diff,omitempty"`   // the largest of the part
-	Used   float64    `json:"used,omitempty"`   // share of the tolerance that the worst comparison took; above 1 it fails
-	Greedy *Agreement `json:"greedy,omitempty"` // tokens equal of tokens compared
+	Diff  *Diff      `json:"diff,omitempty"`  // the largest of the part
+	Used  float64    `json:"used,omitempty"`  // share of the tolerance that the worst comparison took; above 1 it fails
+	Exact *Agreement `json:"exact,omitempty"` // tokens, gates or counts: equal of compared
 
 	Verdict Verdict `json:"verdict"`
 	Note    string  `json:"note,omitempty"` // what disagrees, and where; or why nothing was compared
@@ -63,7 +62,7 @@ func (r Report) Failures() []Row {
 func (r Report) Write(w io.Writer) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(cells ...string) { fmt.Fprintln(tab, strings.Join(cells, "\t")) } // tab keeps the error for Flush
-	line("model", "backend", "dtype", "part", "max|Δ|", "rms", "cosine", "used", "greedy", "verdict")
+	line("model", "backend", "dtype", "part", "max|Δ|", "rms", "cosine", "used", "exact", "verdict")
 	for _, row := range r.Rows {
 		cells := []string{row.Model, or(row.Backend), or(row.DType), row.Part, "-", "-", "-", "-", "-", string(row.Verdict)}
 		if d := row.Diff; d != nil {
@@ -73,7 +72,7 @@ func (r Report) Write(w io.Writer) error {
 				cells[4], cells[7] = "NaN", "∞"
 			}
 		}
-		if g := row.Greedy; g != nil {
+		if g := row.Exact; g != nil {
 			cells[8] = fmt.Sprintf("%d/%d", g.Equal, g.Total)
 		}
 		line(cells...)
