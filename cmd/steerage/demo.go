@@ -41,7 +41,7 @@ model and lets it tell its greedy story. It needs no network; without an XLA plu
 			return fmt.Errorf("writing the demo's model: %w", err)
 		}
 		opt := engine.Options{Backend: *backend, MaxBatch: 1, Logger: log()}
-		return generate(cmd, dir, opt, engine.Request{MaxTokens: demoTokens}, 1, *asJSON)
+		return generate(cmd, dir, opt, engine.Request{MaxTokens: demoTokens}, &steered{}, 1, *asJSON)
 	}
 	return cmd
 }

@@ -71,8 +71,14 @@ status is 0, 1 for a failure, 2 for a wrong command line and 130 after Ctrl-C; a
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newParity(), newSetup(), newDoctor(), newVersion())
-	for _, c := range root.Commands() {
+	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newVector(), newParity(), newSetup(), newDoctor(), newVersion())
+	markFailures(root)
+	return root
+}
+
+// markFailures makes every error of the commands below c a failure, unless it is one of usage.
+func markFailures(c *cobra.Command) {
+	for _, c := range c.Commands() {
 		inner := c.RunE
 		c.RunE = func(cmd *cobra.Command, args []string) error {
 			err := inner(cmd, args)
@@ -81,8 +87,8 @@ status is 0, 1 for a failure, 2 for a wrong command line and 130 after Ctrl-C; a
 			}
 			return &failure{err}
 		}
+		markFailures(c)
 	}
-	return root
 }
 
 // failure is an error of a command that was asked rightly. Every other error, cobra's included, is one of usage.

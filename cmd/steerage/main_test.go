@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"github.com/steerage/steerage/parity"
@@ -373,12 +374,21 @@ func TestDoctorAndVersion(t *testing.T) {
 
 // TestHelp holds every command to what a user may expect of its help.
 func TestHelp(t *testing.T) {
-	for _, c := range newRoot().Commands() {
-		status, stdout, stderr := command(t, "", c.Name(), "--help")
-		require.Equal(t, exitOK, status, stderr)
-		require.Contains(t, stdout, "Examples:\n  ", c.Name())
-		require.NotNil(t, c.Flags().Lookup("json"), c.Name())
+	var check func(commands []*cobra.Command)
+	check = func(commands []*cobra.Command) {
+		for _, c := range commands {
+			path := strings.Fields(c.CommandPath())[1:]
+			status, stdout, stderr := command(t, "", append(path, "--help")...)
+			require.Equal(t, exitOK, status, stderr)
+			require.Contains(t, stdout, "Examples:\n  ", path)
+			if c.HasSubCommands() {
+				check(c.Commands())
+			} else {
+				require.NotNil(t, c.Flags().Lookup("json"), path)
+			}
+		}
 	}
+	check(newRoot().Commands())
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		status, stdout, stderr := command(t, "", "completion", shell)
 		require.Equal(t, exitOK, status, stderr)

@@ -28,9 +28,12 @@ flags and --seed: the same seed gives the same text, and sample i of -n has seed
 temperature, in the order top-k, top-p, min-p.
 
 With --json each sample is one line. tokens_per_second counts the tokens after the first, first_token_seconds has the
-prompt and compiling in it.`,
+prompt and compiling in it.
+
+` + steerHelp,
 		Example: `  steerage run ./Qwen3-0.6B "The capital of France is"
   steerage run ./Qwen3-0.6B "Once upon a time" --temperature 0.8 --top-p 0.95 -n 4 --seed 7
+  steerage run ./Qwen3-0.6B "I will tell you" --steer honesty.safetensors:stmp:4@14 --steer style.gguf:swfc:-1:response
   cat essay.txt | steerage run ./Qwen3-0.6B - --max-tokens 500 --stop "THE END" --json`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: completeFolders,
@@ -49,6 +52,7 @@ prompt and compiling in it.`,
 	f.StringVar(&opt.DType, "dtype", "", "compute in this type: float32 (default as stored)")
 	f.IntVar(&opt.MaxContext, "context", 0, "most tokens of prompt and answer together (default the model's, at most 8192)")
 	n := f.IntP("samples", "n", 1, "how many samples, generated side by side")
+	steer := steerFlags(cmd)
 	backend, asJSON, log := backendFlag(cmd), jsonFlag(cmd), verboseFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("dtype", cobra.FixedCompletions([]string{"float32"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -66,7 +70,13 @@ prompt and compiling in it.`,
 		case opt.DType != "" && opt.DType != "float32":
 			return badUsage("--dtype is %q, want float32 or none", opt.DType)
 		}
+		if err := steer.parse(); err != nil {
+			return err
+		}
 		if err := checkFolder(args[0]); err != nil {
+			return err
+		}
+		if err := steer.load(); err != nil { // before the model, which takes longer
 			return err
 		}
 		if len(args) == 2 {
@@ -77,7 +87,7 @@ prompt and compiling in it.`,
 		}
 		opt.Backend, opt.Logger = *backend, log()
 		opt.MaxBatch = min(*n, 16)
-		return generate(cmd, args[0], opt, req, *n, *asJSON)
+		return generate(cmd, args[0], opt, req, steer, *n, *asJSON)
 	}
 	return cmd
 }
@@ -93,10 +103,12 @@ type sample struct {
 	FirstTokenSeconds float64 `json:"first_token_seconds"`
 	TotalSeconds      float64 `json:"total_seconds"`
 	Backend           string  `json:"backend"` // pjrt.Choice.Kind
+
+	Steering []effect `json:"steering,omitempty"` // of each --steer
 }
 
 // generate opens a model, prints n continuations in order, the first as it comes, and closes the model.
-func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Request, n int, asJSON bool) (err error) {
+func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Request, steer *steered, n int, asJSON bool) (err error) {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	progress(cmd, "loading %s", dir)
@@ -110,6 +122,10 @@ func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Req
 		}
 	}()
 	note(cmd, "%s", m.Backend())
+	if err := steer.check(m.SteeringConfig()); err != nil {
+		return err
+	}
+	req.Steering = steer.spec
 	start := time.Now()
 	generations := make([]*engine.Generation, n)
 	for i := range generations {
@@ -134,7 +150,7 @@ func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Req
 		r := g.Result()
 		s := sample{Text: r.Text, IDs: encoded(r.IDs).IDs, Finish: r.Finish, PromptTokens: r.PromptTokens,
 			Seed: req.Seed - uint64(n-i), FirstTokenSeconds: r.Timing.FirstToken.Seconds(),
-			TotalSeconds: r.Timing.Total.Seconds(), Backend: m.Backend().Kind}
+			TotalSeconds: r.Timing.Total.Seconds(), Backend: m.Backend().Kind, Steering: steer.effects(r.Steering)}
 		if after := r.Timing.Total - r.Timing.FirstToken; after > 0 && len(r.IDs) > 1 {
 			s.TokensPerSecond = float64(len(r.IDs)-1) / after.Seconds()
 		}
@@ -149,6 +165,7 @@ func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Req
 		}
 		note(cmd, "%d tokens (%s), %.1f tokens/s, first after %.2f s, on %s",
 			len(r.IDs), r.Finish, s.TokensPerSecond, s.FirstTokenSeconds, s.Backend)
+		steer.noteEffects(cmd, r.Steering)
 	}
 	if n > 1 {
 		seconds := time.Since(start).Seconds()

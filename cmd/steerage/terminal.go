@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -59,16 +61,55 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-// progress writes a passing note, only where a person watches.
-func progress(cmd *cobra.Command, format string, args ...any) {
+// watched returns standard error where a person watches it, else nil.
+func watched(cmd *cobra.Command) *os.File {
 	f, ok := cmd.ErrOrStderr().(*os.File)
 	if !ok {
-		return
+		return nil
 	}
 	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	return f
+}
+
+// progress writes a passing note, only where a person watches.
+func progress(cmd *cobra.Command, format string, args ...any) {
+	if f := watched(cmd); f != nil {
+		_, _ = fmt.Fprintf(f, format+"\n", args...)
+	}
+}
+
+// bar says how far long work has come, on one line that is written again and again, only where a person watches.
+type bar struct {
+	w     io.Writer // nil: nobody watches
+	drawn time.Time
+}
+
+func newBar(cmd *cobra.Command) *bar {
+	b := new(bar)
+	if f := watched(cmd); f != nil {
+		b.w = f
+	}
+	return b
+}
+
+// show draws "what [####    ] 12/30 more", at most ten times a second except at the end of a piece of work.
+func (b *bar) show(what string, done, total int, more string) {
+	const width = 30
+	if b.w == nil || total < 1 || done < total && time.Since(b.drawn) < 100*time.Millisecond {
 		return
 	}
-	_, _ = fmt.Fprintf(f, format+"\n", args...)
+	b.drawn = time.Now()
+	full := width * done / total
+	_, _ = fmt.Fprintf(b.w, "\r\x1b[K%-9s[%s%s] %d/%d %s", what, strings.Repeat("#", full), strings.Repeat(" ", width-full), done, total, more)
+}
+
+// clear takes the line away.
+func (b *bar) clear() {
+	if b.w != nil && !b.drawn.IsZero() {
+		_, _ = fmt.Fprint(b.w, "\r\x1b[K")
+	}
 }
 
 // note writes a line to standard error.
