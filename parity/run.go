@@ -168,7 +168,8 @@ func (r *comparison) trace(s engine.Sequence) (*engine.Trace, error) {
 	}
 	for i, site := range t.Sites {
 		if site.Entry != i || len(site.Rho) != n || len(site.Delta) != n {
-			return nil, fmt.Errorf("trace of %d tokens: site %d is of entry %d, has %d and %d values", n, i, site.Entry, len(site.Rho), len(site.Delta))
+			return nil, fmt.Errorf("trace of %d tokens: site %d is of entry %d, has %d and %d values", n, i, site.Entry,
+				len(site.Rho), len(site.Delta))
 		}
 	}
 	return t, nil

@@ -158,7 +158,8 @@ func (p *steered) compareText(x *text) error {
 		p.float[x.path] = got
 	}
 	if until < n {
-		p.notes = append(p.notes, fmt.Sprintf("%s: the gate of token %d lies within rounding of the boundary, what follows is not compared", x.where, until))
+		p.notes = append(p.notes, fmt.Sprintf("%s: from token %d on nothing is compared: its gate lies within rounding of the boundary",
+			x.where, until))
 	}
 	return p.compareRows(&p.logits, x, "logits", t.Logits, c.VocabSize, until)
 }
@@ -211,8 +212,8 @@ func (p *steered) compareGates(x *text, ids []int32, got, want seen, a *Agreemen
 			if g == w {
 				a.Equal++
 			} else {
-				*problems = append(*problems, fmt.Sprintf("%s: the gate of token %d is %t, want %t: rho is %.6g, want %.6g, m is %.6g", x.in(s, x.where), t, g, w,
-					got.rho[s][t], want.rho[s][t], x.sites[s].M))
+				*problems = append(*problems, fmt.Sprintf("%s: the gate of token %d is %t, want %t: rho is %.6g, want %.6g, m is %.6g",
+					x.in(s, x.where), t, g, w, got.rho[s][t], want.rho[s][t], x.sites[s].M))
 			}
 		}
 	}
@@ -329,18 +330,31 @@ func (p *steered) compareContinuations() error {
 	return nil
 }
 
-func (p *steered) compareContinuation(x *text, got continuation) (err error) {
+func (p *steered) compareContinuation(x *text, got continuation) error {
 	if got.err != nil {
 		p.atTokens = append(p.atTokens, fmt.Sprintf("%s: generate: %v", x.where, got.err))
 		p.tokens.Total += len(x.greedy)
 		return nil
 	}
 	p.out.ints(x.name(p.ref, "greedy"), got.tokens)
+	var alone *engine.Trace // the same text in one pass
+	var err error
+	if len(got.tokens) > 0 {
+		if alone, err = p.trace(x.continued(got.tokens)); err != nil {
+			return err
+		}
+	}
 	problem, note := "", ""
 	if p.ref == refF32 {
 		problem, note = p.tokens.tokens(got.tokens, x.greedy, x.margin)
 	} else {
-		problem, err = p.steeredForced(x)
+		forced := alone
+		if !slices.Equal(got.tokens, x.greedy) {
+			if forced, err = p.trace(x.continued(x.greedy)); err != nil {
+				return err
+			}
+		}
+		problem = p.compareForced(x, forced)
 	}
 	if problem != "" {
 		p.atTokens = append(p.atTokens, x.where+": "+problem)
@@ -348,18 +362,30 @@ func (p *steered) compareContinuation(x *text, got continuation) (err error) {
 	if note != "" {
 		p.notes = append(p.notes, x.where+": "+note)
 	}
-	if err != nil || len(got.tokens) == 0 {
-		return err
+	if alone != nil {
+		p.compareAlone(x, got, alone)
 	}
+	return nil
+}
 
-	// The same text alone, in one pass.
-	where := x.where + ", generated"
-	whole := x.continued(got.tokens)
-	ids := slices.Concat(whole.Prompt, whole.Continuation)
-	t, err := p.trace(whole)
-	if err != nil {
-		return err
+// compareForced compares the arg-max of each step with the float32 continuation, which was fed, where its margin is beyond what
+// logits may be off; up to the first token whose gate differs from that of the subject's float32 run.
+func (p *steered) compareForced(x *text, t *engine.Trace) (problem string) {
+	want, ok := p.float[x.path+".greedy"]
+	if !ok {
+		return "" // the float32 run differs, which is a problem already
 	}
+	where := x.where + ", its float32 continuation"
+	ids := slices.Concat(x.ids[:x.prompt], x.greedy[:len(x.greedy)-1])
+	until := p.compareGates(x, ids, x.traced(t), want, &Agreement{}, &p.atCounts)
+	p.compareReadout(x, where, t.Steering, x.told[refF32].GreedySites, x.doubts(ids, want, p.slack()), until == len(ids))
+	return p.argMax(t, x.prompt, x.greedy, x.margin, until, &p.tokens)
+}
+
+// compareAlone compares a generation, in a batch and with a cache, with the same text alone in one pass, and with the dump.
+func (p *steered) compareAlone(x *text, got continuation, t *engine.Trace) {
+	where := x.where + ", generated"
+	ids := slices.Concat(x.ids[:x.prompt], got.tokens[:len(got.tokens)-1])
 	alone := x.traced(t)
 	doubts := x.doubts(ids, alone, p.slack())
 	agree := true
@@ -372,13 +398,12 @@ func (p *steered) compareContinuation(x *text, got continuation) (err error) {
 			agree = agree && a.Moved == b.Moved && a.Capped == b.Capped
 		}
 	}
-	bound := singleBound
-	if p.ref == refBF16 {
-		bound = Bound{Max: bf16Max * p.bf16Logits}
-	}
 	if agree {
-		uncached := p.logProbs(t, x.prompt, got.tokens)
-		p.cached.add(x.where, got.logProbs, uncached, bound)
+		bound := singleBound
+		if p.ref == refBF16 {
+			bound = Bound{Max: bf16Max * p.bf16Logits}
+		}
+		p.cached.add(x.where, got.logProbs, p.logProbs(t, x.prompt, got.tokens), bound)
 	}
 	if p.ref == refF32 && slices.Equal(got.tokens, x.greedy) {
 		p.float[x.path+".greedy"] = alone
@@ -388,25 +413,4 @@ func (p *steered) compareContinuation(x *text, got continuation) (err error) {
 		}
 		p.compareReadout(x, where, got.effects, told.GreedySites, doubts, true)
 	}
-	return nil
-}
-
-// forced feeds the float32 continuation and compares the arg-max with it where its margin is beyond what logits may be off, up
-// to the first token whose gate differs from that of the float32 run.
-func (p *steered) steeredForced(x *text) (problem string, err error) {
-	text := x.continued(x.greedy)
-	ids := slices.Concat(text.Prompt, text.Continuation)
-	t, err := p.trace(text)
-	if err != nil {
-		return "", err
-	}
-	got, until := x.traced(t), len(ids)
-	want, ok := p.float[x.path+".greedy"]
-	if !ok {
-		return "", nil // the float32 run differs, which is a problem already
-	}
-	where := x.where + ", its float32 continuation"
-	until = p.compareGates(x, ids, got, want, &Agreement{}, &p.atCounts)
-	p.compareReadout(x, where, t.Steering, x.told[refF32].GreedySites, x.doubts(ids, want, p.slack()), until == len(ids))
-	return p.argMax(t, x.prompt, x.greedy, x.margin, until, &p.tokens), nil
 }

@@ -356,11 +356,20 @@ func TestSizes(t *testing.T) {
 // The engine steers otherwise than the dump says, on a model of testdata.
 func TestSteeringMistakesAreCaught(t *testing.T) {
 	const source = "testdata/llama-linear-f32"
-	tests := []struct{ name, old, new, part, note string }{
-		{"alpha", `"alpha": 2.0`, `"alpha": 2.002`, "steer.logits", "case swfc_one_all, sequence "},
-		{"mode", `"mode": "response"`, `"mode": "all"`, "steer.readout", "case swfc_one_response, sequence 0, site 0"},
-		{"sense", `"direction": "negative"`, `"direction": "positive"`, "steer.gates", "case sttp_negative_all, sequence 0, site 0"},
-		{"capped", `"capped": 0`, `"capped": 1`, "steer.readout", "0 capped tokens, want 1"},
+	tests := []struct {
+		name  string
+		edits []string          // old, new, …; the first of each
+		notes map[string]string // by part
+	}{
+		{"alpha, sense", []string{`"alpha": 2.0`, `"alpha": 2.002`, `"direction": "negative"`, `"direction": "positive"`}, map[string]string{
+			"steer.logits": "case s", "steer.gates": "case sttp_negative_all, sequence 0, site 0 (sttp, layer 2): ",
+			"steer.readout": "case sttp_negative_all, sequence 0, site 0 (sttp, layer 2): ", "mixed.logits": "row 1 (swfc_one_all): ",
+		}},
+		{"mode, capped", []string{`"mode": "response"`, `"mode": "all"`, `"capped": 0`, `"capped": 1`}, map[string]string{
+			"steer.readout": "case swfc_one_all, sequence 0, site 0 (swfc, layer 1): 0 capped tokens, want 1; " +
+				"case swfc_one_response, sequence 0, site 0 (swfc, layer 1): ",
+			"steer.gates": "case swfc_one_response, sequence 0, site 0 (swfc, layer 1): the gate of token 0 is true, want false",
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -368,15 +377,21 @@ func TestSteeringMistakesAreCaught(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "model")
 			require.NoError(t, os.CopyFS(dir, os.DirFS(source)))
 			path := filepath.Join(dir, dumpJSON)
-			text, err := os.ReadFile(path)
+			data, err := os.ReadFile(path)
 			require.NoError(t, err)
-			require.Contains(t, string(text), test.old)
-			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(text), test.old, test.new, 1)), 0o644))
+			text := string(data)
+			for edit := range slices.Chunk(test.edits, 2) {
+				require.Contains(t, text, edit[0])
+				text = strings.Replace(text, edit[0], edit[1], 1)
+			}
+			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 			report, err := Run(t.Context(), dir, Options{Backend: "go"})
 			require.NoError(t, err)
-			row := find(t, report, "f32 "+test.part)
-			require.Equal(t, Fail, row.Verdict)
-			require.Contains(t, row.Note, test.note)
+			for part, note := range test.notes {
+				row := find(t, report, "f32 "+part)
+				require.Equal(t, Fail, row.Verdict, part)
+				require.Contains(t, row.Note, note)
+			}
 		})
 	}
 }

@@ -188,7 +188,8 @@ func (d *dump) readSteer(specs map[string]steering.Spec) error {
 		if err != nil {
 			return err
 		}
-		x := text{where: fmt.Sprintf("unsteered, sequence %d", j), path: fmt.Sprintf("steer.unsteered.seq.%d", j), ids: ids, prompt: sequence.PromptLen}
+		x := text{ids: ids, prompt: sequence.PromptLen}
+		x.where, x.path = fmt.Sprintf("unsteered, sequence %d", j), fmt.Sprintf("steer.unsteered.seq.%d", j)
 		if x.prompt < 1 || x.prompt > len(ids) {
 			return fmt.Errorf("%s: the prompt of steering sequence %d has %d of %d tokens", dumpJSON, j, x.prompt, len(ids))
 		}

@@ -143,7 +143,7 @@ func steerToy(e *steering.Entry, h []float32, eligible bool, site *engine.Site, 
 		effect.Eligible++
 	}
 	if !eligible || !gate {
-		delta, capped = 0, false
+		delta = 0
 	} else {
 		effect.Moved++
 		effect.Sum += math.Abs(delta)
@@ -262,8 +262,11 @@ func (m toy) margins(t testing.TB, s engine.Sequence) (margins []float32) {
 	return margins
 }
 
+// dumpChange changes a dump before it is written.
+type dumpChange func(tensors map[string]safetensors.Tensor, info map[string]any)
+
 // toyDump writes a folder with a dump of the toy, in both references, after `change`, if any.
-func toyDump(t testing.TB, change func(tensors map[string]safetensors.Tensor, info map[string]any)) string {
+func toyDump(t testing.TB, change dumpChange) string {
 	t.Helper()
 	ctx, out := t.Context(), output{}
 	var infos []any
@@ -337,19 +340,24 @@ func runToy(t *testing.T, dir string, m toy, opt Options) (Report, error) {
 	})
 }
 
-// toyCases are steered in toyDump: two sites on one layer and one with a negative coefficient; the negative sense; and a cap, in the response
-// alone.
+// toyCases are steered in toyDump: two sites on one layer and one with a negative coefficient; the negative sense; and a cap, in
+// the response alone.
 var toyCases = []steerCase{
 	{Name: "three", Mode: "all", Sites: []site{
-		{Layer: 0, Method: "sttp", VIndex: 0, Alpha: 2, M: 0.5, MuPos: 3, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 5, Direction: "positive"},
-		{Layer: 0, Method: "stmp", VIndex: 1, Alpha: 1.5, M: 0.25, MuPos: 2, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 4, Cap: of(22.)},
-		{Layer: 2, Method: "swfc", VIndex: 2, Alpha: -1, M: 0, MuPos: 2, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 4, Direction: "positive"},
+		{Layer: 0, Method: "sttp", VIndex: 0, Alpha: 2, M: 0.5, MuPos: 3, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 5,
+			Direction: "positive"},
+		{Layer: 0, Method: "stmp", VIndex: 1, Alpha: 1.5, M: 0.25, MuPos: 2, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 4,
+			Cap: of(22.)},
+		{Layer: 2, Method: "swfc", VIndex: 2, Alpha: -1, M: 0, MuPos: 2, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 4,
+			Direction: "positive"},
 	}},
 	{Name: "away", Mode: "all", Sites: []site{
-		{Layer: 1, Method: "sttp", VIndex: 3, Alpha: 2, M: 0.5, MuPos: 3, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 5, Direction: "negative"},
+		{Layer: 1, Method: "sttp", VIndex: 3, Alpha: 2, M: 0.5, MuPos: 3, MuNeg: -2, SigmaPos: 0.5, SigmaNeg: 1, DeltaMu: 5,
+			Direction: "negative"},
 	}},
 	{Name: "late", Mode: "response", Sites: []site{
-		{Layer: 1, Method: "stmp", VIndex: 4, Alpha: 4, M: 1, MuPos: 2, MuNeg: -2, SigmaPos: 0.03125, SigmaNeg: 1, DeltaMu: 4, Cap: of(3.25)},
+		{Layer: 1, Method: "stmp", VIndex: 4, Alpha: 4, M: 1, MuPos: 2, MuNeg: -2, SigmaPos: 0.03125, SigmaNeg: 1, DeltaMu: 4,
+			Cap: of(3.25)},
 	}},
 }
 
@@ -358,7 +366,7 @@ func of(x float64) *float64 { return &x }
 const toySteps = 5 // tokens of a steered continuation
 
 // withSteering is a change of toyDump that adds steer and mixed, and then makes another change.
-func withSteering(t testing.TB, change func(tensors map[string]safetensors.Tensor, info map[string]any)) func(map[string]safetensors.Tensor, map[string]any) {
+func withSteering(t testing.TB, change dumpChange) dumpChange {
 	t.Helper()
 	return func(tensors map[string]safetensors.Tensor, info map[string]any) {
 		cfg, err := model.ParseConfig([]byte(toyConfig))

@@ -15,9 +15,11 @@ func newParity() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "parity DIR...",
 		Short: "Compare the engine with reference dumps of Hugging Face transformers",
-		Long: `Parity runs each model folder that holds dump.safetensors and dump.json, and compares logits, the output of every layer
-and greedy tokens with what transformers computed, within measured tolerances. A mismatch names the first layer that
-disagrees. The exit status is 1 if anything disagrees or a folder cannot be used.
+		Long: `Parity runs each model folder that holds dump.safetensors and dump.json, and compares logits, the output of every layer,
+greedy tokens and steered runs with what transformers computed, and directions with those of scikit-learn, within measured
+tolerances. A mismatch names the first layer, or the steering site, that disagrees. A folder with logistic.safetensors and
+no model holds embeddings: only the directions are compared. The exit status is 1 if anything disagrees or a folder
+cannot be used.
 
 With --dump, what the engine computed is written to OUT_DIR/<folder name>.safetensors under the dump's tensor names.`,
 		Example: `  steerage parity parity/testdata/qwen3-tied-bf16
