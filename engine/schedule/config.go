@@ -117,8 +117,11 @@ func checkLadder(name string, ladder []int, top int) error {
 }
 
 // padded is the number of positions that prefilling n tokens writes: whole chunks, then the last one on the ladder.
-func (c Config) padded(n int) int {
-	start := (n - 1) / c.Chunk * c.Chunk
+func (c Config) padded(n int) int { return c.paddedFrom(0, n) }
+
+// paddedFrom is padded for a prompt whose first `kept` tokens are there already.
+func (c Config) paddedFrom(kept, n int) int {
+	start := kept + (n-kept-1)/c.Chunk*c.Chunk
 	return start + atLeast(c.Tokens, n-start)
 }
 

@@ -32,7 +32,7 @@ func New(cfg Config) (*Core, error) {
 }
 
 // Submit queues a request; the Core keeps a copy of its slices. It is refused if the prompt is empty or too long
-// (*TooLongError), MaxTokens is below 1, the ID is that of an unfinished request, or the queue is full
+// (*TooLongError), MaxTokens is below 1, Kept is not below the prompt's length, the ID is that of an unfinished request, or the queue is full
 // (*QueueFullError).
 func (c *Core) Submit(r Request) error {
 	room := c.cfg.MaxContext - len(r.Prompt)
@@ -43,6 +43,8 @@ func (c *Core) Submit(r Request) error {
 		return &TooLongError{ID: r.ID, Prompt: len(r.Prompt), Context: c.cfg.MaxContext}
 	case r.MaxTokens < 1:
 		return fmt.Errorf("request %d: MaxTokens is %d, want at least 1", r.ID, r.MaxTokens)
+	case r.Kept < 0 || r.Kept >= len(r.Prompt):
+		return fmt.Errorf("request %d: %d tokens are kept, want 0 to %d of a prompt of %d", r.ID, r.Kept, len(r.Prompt)-1, len(r.Prompt))
 	case c.live[r.ID] != nil:
 		return fmt.Errorf("request %d: another request of this ID is not finished", r.ID)
 	case len(c.queue) >= c.cfg.MaxQueue:
@@ -55,6 +57,10 @@ func (c *Core) Submit(r Request) error {
 		limit:  min(r.MaxTokens, room),
 		stop:   slices.Clone(r.StopIDs),
 	}
+	if q.kept = r.Kept; c.cfg.paddedFrom(q.kept, q.length) > c.cfg.Lengths[len(c.cfg.Lengths)-1] {
+		q.kept -= q.kept % c.cfg.Chunk // whole chunks fit, as they do without anything kept
+	}
+	q.filled = q.kept
 	c.live[q.id] = q
 	c.queue = append(c.queue, q)
 	return nil
@@ -109,7 +115,11 @@ func (c *Core) prefill() Plan {
 	}
 	c.running = slices.Clone(c.filling)
 
-	p := Plan{Kind: Prefill, R: c.cfg.prefillRows(len(c.filling)), First: c.filling[0].filled == 0}
+	head := c.filling[0]
+	p := Plan{
+		Kind: Prefill, R: c.cfg.prefillRows(len(c.filling)),
+		First: head.filled == 0, Restore: head.kept > 0 && head.filled == head.kept,
+	}
 	for _, r := range c.filling {
 		end := min(r.filled+c.cfg.Chunk, r.length)
 		p.Rows = append(p.Rows, ChunkRow{
@@ -117,8 +127,8 @@ func (c *Core) prefill() Plan {
 		})
 		p.T = max(p.T, atLeast(c.cfg.Tokens, end-r.filled))
 	}
-	if r := c.filling[0]; r.length > c.cfg.Chunk {
-		p.Staging = atLeast(c.cfg.Lengths, c.cfg.padded(r.length))
+	if head.kept > 0 || head.length > c.cfg.Chunk {
+		p.Staging = atLeast(c.cfg.Lengths, c.cfg.paddedFrom(head.kept, head.length))
 	}
 	for i, r := range c.filling {
 		r.row, r.held = i, max(p.T, p.Staging)
@@ -126,12 +136,12 @@ func (c *Core) prefill() Plan {
 	return p
 }
 
-// admit moves the head of the queue to filling and, if its prompt is short, those directly behind it that fit in the
-// same plan.
+// admit moves the head of the queue to filling and, if its prompt is short and nothing of it is kept, those like it directly behind
+// that fit in the same plan.
 func (c *Core) admit() {
 	free := c.cfg.MaxBatch - (len(c.live) - len(c.queue))
 	n, longest := 1, c.queue[0].length
-	for longest <= c.cfg.Chunk && n < min(free, c.cfg.PrefillRows, len(c.queue)) {
+	for longest <= c.cfg.Chunk && c.queue[0].kept == 0 && n < min(free, c.cfg.PrefillRows, len(c.queue)) && c.queue[n].kept == 0 {
 		longest = max(longest, c.queue[n].length)
 		if longest > c.cfg.Chunk || c.cfg.prefillRows(n+1)*atLeast(c.cfg.Tokens, longest) > c.cfg.Chunk {
 			break
@@ -223,6 +233,11 @@ func (c *Core) Done(p Plan, result Result) []Event {
 			events = append(events, c.sampled(r, result.Tokens[i]))
 		}
 	}
+	if err != nil { // whatever the caches held is lost, to those who were cancelled meanwhile, too
+		for i := range events {
+			events[i].Held, events[i].Row = Nowhere, 0
+		}
+	}
 	if prefill && last {
 		c.filling = nil
 	}
@@ -270,8 +285,13 @@ func (c *Core) finish(r *request, e Event) Event {
 		c.filling = slices.DeleteFunc(c.filling, is)
 	case staged:
 		c.staged = slices.DeleteFunc(c.staged, is)
+		e.Held, e.Row = InStaged, r.row
 	case decoding:
 		c.slots[r.slot] = nil
+		e.Held, e.Row = InMain, r.slot
+	}
+	if e.Finish == Error {
+		e.Held, e.Row = Nowhere, 0
 	}
 	e.ID = r.id
 	return e

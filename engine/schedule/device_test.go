@@ -19,6 +19,8 @@ type device struct {
 	freshIDs  []ID
 	staging   []cell
 	stagingID ID
+
+	kept map[ID][]int32 // tokens whose KV the device has kept for requests to come
 }
 
 type cell struct {
@@ -80,6 +82,17 @@ func (d *device) prefill(p Plan) ([]int32, error) {
 		}
 	case p.R != 1 || !slices.Contains(d.cfg.Lengths, p.Staging):
 		return nil, fmt.Errorf("staging cache [%d,%d]", p.R, p.Staging)
+	case p.Restore:
+		r := p.Rows[0]
+		if d.staging != nil || p.First || r.Start < 1 || r.Start > len(d.kept[r.ID]) {
+			return nil, fmt.Errorf("restores %d positions of the %d kept for %d, while %d has a staging cache", r.Start, len(d.kept[r.ID]), r.ID,
+				d.stagingID)
+		}
+		d.staging, d.stagingID = garbage(p.Staging), r.ID
+		for i, token := range d.kept[r.ID][:r.Start] {
+			d.staging[i] = cell{token, i}
+		}
+		kv[0] = d.staging
 	case p.First:
 		if d.staging != nil {
 			return nil, fmt.Errorf("second staging cache, while %d has one", d.stagingID)
@@ -120,7 +133,7 @@ func (d *device) prefill(p Plan) ([]int32, error) {
 }
 
 func (d *device) decode(p Plan) ([]int32, error) {
-	if p.Rows != nil || p.Staging != 0 || p.First {
+	if p.Rows != nil || p.Staging != 0 || p.First || p.Restore {
 		return nil, fmt.Errorf("decode with fields of a prefill")
 	}
 	if p.Layout != nil {
@@ -204,6 +217,17 @@ func (d *device) lose(p Plan) {
 	if p.Kind == Decode {
 		d.main, d.owner = nil, nil
 	}
+}
+
+// held returns the row that an event of a finished request speaks of.
+func (d *device) held(e Event) []cell {
+	switch {
+	case e.Held == InMain && e.Row < len(d.main) && d.owner[e.Row] == e.ID:
+		return d.main[e.Row]
+	case e.Held == InStaged && e.Row < len(d.fresh) && d.freshIDs[e.Row] == e.ID:
+		return d.fresh[e.Row]
+	}
+	return nil
 }
 
 // drop forgets a finished request.

@@ -11,7 +11,7 @@ const (
 func (k Kind) String() string { return [...]string{Prefill: "prefill", Decode: "decode"}[k] }
 
 // Plan is one piece of work for the device. It is executed as it stands: nothing needs to be remembered but the main
-// cache, the KV of the last prefill, and the staging cache of the one long prompt.
+// cache, the KV of the last prefill, the staging cache of the one long prompt, and what is kept for requests to come.
 type Plan struct {
 	Number uint64 // 1, 2, 3, …
 	Kind   Kind
@@ -20,6 +20,7 @@ type Plan struct {
 	Rows    []ChunkRow // at most R; the program's remaining rows are padding
 	R, T    int        // rows (of Batches) and tokens per row (of Tokens) of the program
 	First   bool       // rows start at position 0
+	Restore bool       // the row's KV before Start is what the device has kept; it becomes the staging cache
 	Staging int        // positions (of Lengths, >= Start+T, the same for all chunks) of the staging cache; 0: none
 
 	// Decode, in this order: Layout, Joins, then program decode(Batch, KVLen).

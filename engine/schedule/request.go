@@ -16,6 +16,10 @@ type Request struct {
 
 	// StopIDs end the request with Stop as soon as one is sampled. The event carries the stop token.
 	StopIDs []int32
+
+	// Kept is how many tokens at the prompt's beginning need no prefill, as the device has kept their KV; fewer than there are. The request's
+	// first plan restores them. It may be that fewer are used, where the rest would be padded beyond the cache.
+	Kept int
 }
 
 // TooLongError reports a prompt that leaves no room for a single token.
@@ -63,7 +67,20 @@ type Event struct {
 	Index    int   // of Token in the answer, from 0; without a token, how many were generated
 	Finish   Finish
 	Err      error // if Finish is Error
+
+	// Where the KV of a request that has finished is, until the next plan: row Row of the main cache or of the last prefill.
+	Held Place
+	Row  int
 }
+
+// Place is a cache.
+type Place uint8
+
+const (
+	Nowhere Place = iota // a part of the prompt at most has been run, or the plan failed
+	InMain
+	InStaged
+)
 
 // phase is where a live request is held.
 type phase uint8
@@ -84,7 +101,8 @@ type request struct {
 
 	phase     phase
 	cancelled bool // while its plan runs
-	filled    int  // prompt tokens prefilled
+	kept      int  // prompt tokens whose KV is restored
+	filled    int  // prompt tokens prefilled or restored
 	row, held int  // staged: row of the prefill plan, and positions that its KV takes there
 	slot      int  // decoding: row of the main cache
 	generated int  // tokens

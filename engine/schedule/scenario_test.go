@@ -12,7 +12,7 @@ import (
 // TestScenarios runs testdata/*.txt, which read as documentation. The model is a toy: request 3 gets 300, 301, 302, …
 //
 //	config max-batch=N …              a new Core; the line it prints is what is not given
-//	submit id=N prompt=N max-tokens=N stop=(N,…)    prompt is a length
+//	submit id=N prompt=N max-tokens=N stop=(N,…) kept=N    prompt is a length
 //	cancel id=N
 //	next                              prints the plan and leaves it outstanding
 //	done [err=text] [row-err=ID]      executes the outstanding plan and prints the events
@@ -48,6 +48,7 @@ func (s *scenario) command(t *testing.T, td *datadriven.TestData, b *strings.Bui
 		length, r := 0, Request{ID: ID(id), MaxTokens: 100}
 		td.MaybeScanArgs(t, "prompt", &length)
 		td.MaybeScanArgs(t, "max-tokens", &r.MaxTokens)
+		td.MaybeScanArgs(t, "kept", &r.Kept)
 		if arg, ok := td.Arg("stop"); ok {
 			for i := range arg.Vals {
 				var stop int32
@@ -165,6 +166,9 @@ func printPlan(b *strings.Builder, p Plan) {
 		fmt.Fprintf(b, "prefill next(%d,%d)", p.R, p.T)
 	default:
 		fmt.Fprintf(b, "decode(%d,%d)", p.Batch, p.KVLen)
+	}
+	if p.Restore {
+		b.WriteString(" restore")
 	}
 	if p.Staging > 0 {
 		fmt.Fprintf(b, " staging=%d", p.Staging)

@@ -30,7 +30,8 @@ func TestSimulation(t *testing.T) {
 		"prefill of several rows", "prefill of a later chunk", "prefill between decodes", "join", "join from staging",
 		"prefill failed", "decode failed", "row failed",
 		"layout grows rows", "layout grows length", "layout shrinks rows", "layout shrinks length",
-		"layout moves rows", "finish stop", "finish length", "finish cancelled", "finish error", "context full", "idle",
+		"layout moves rows", "restored", "restored in part", "nothing restored", "held in main", "held in staged",
+		"finish stop", "finish length", "finish cancelled", "finish error", "context full", "idle",
 	} {
 		require.Greater(t, seen[what], 20, what)
 	}
@@ -89,7 +90,8 @@ type user struct {
 	request   Request
 	answer    []int32
 	cancelled bool
-	filled    int // prompt tokens seen in plans
+	restored  int // prompt tokens that needed no prefill
+	filled    int // prompt tokens restored or seen in plans
 	firstPlan int // number of the plan in which the prefill began
 	doomed    error
 }
@@ -112,7 +114,7 @@ func newSimulation(t *testing.T, choose func(int) int, seen map[string]int) *sim
 	}
 	core, err := New(c)
 	require.NoError(t, err, "%+v", c)
-	s.cfg, s.core, s.device = c, core, &device{cfg: c, choose: choose}
+	s.cfg, s.core, s.device = c, core, &device{cfg: c, choose: choose, kept: make(map[ID][]int32)}
 	return s
 }
 
@@ -165,6 +167,9 @@ func (s *simulation) submit() {
 	for range n {
 		r.Prompt = append(r.Prompt, int32(s.choose(256)))
 	}
+	if s.choose(3) == 0 {
+		r.Kept = s.choose(n)
+	}
 	for range s.choose(3) {
 		r.StopIDs = append(r.StopIDs, int32(s.choose(vocabulary)))
 	}
@@ -201,6 +206,7 @@ func (s *simulation) submit() {
 		}
 		s.lastID = max(s.lastID, r.ID)
 		s.arrived = append(s.arrived, &user{request: mine})
+		s.device.kept[r.ID] = mine.Prompt[:r.Kept]
 		s.work += (n+s.cfg.Chunk-1)/s.cfg.Chunk + mine.MaxTokens
 		return
 	}
@@ -321,9 +327,21 @@ func (s *simulation) check(p Plan) []*user {
 		s.require(u != nil, "%d is in the plan, but finished", r.ID)
 		prompt := u.request.Prompt
 		end := r.Start + len(r.Tokens)
+		fresh := u.filled == 0
+		if p.Restore {
+			s.require(fresh && r.Start <= u.request.Kept, "%+v of a prompt prefilled to %d, of which %d were kept", r, u.filled, u.request.Kept)
+			u.filled, u.restored = r.Start, r.Start
+		}
+		if fresh && u.request.Kept > 0 {
+			s.seen[map[bool]string{true: "restored", false: "restored in part"}[u.restored == u.request.Kept]]++
+			if u.restored == 0 {
+				s.seen["nothing restored"]++
+			}
+			s.require(u.restored > u.request.Kept-s.cfg.Chunk, "%d of %d kept tokens are restored", u.restored, u.request.Kept)
+		}
 		s.require(u.filled == r.Start && slices.Equal(r.Tokens, prompt[r.Start:end]) && r.Last == (end == len(prompt)),
 			"%+v of a prompt prefilled to %d of %d", r, u.filled, len(prompt))
-		if u.filled == 0 {
+		if fresh {
 			u.firstPlan = s.plans
 			for _, other := range s.arrived { // first come, first served
 				if other == u {
@@ -333,7 +351,7 @@ func (s *simulation) check(p Plan) []*user {
 			}
 		}
 		u.filled += len(r.Tokens)
-		chunks := (u.filled + s.cfg.Chunk - 1) / s.cfg.Chunk
+		chunks := (u.filled - u.restored + s.cfg.Chunk - 1) / s.cfg.Chunk
 		s.require(s.plans-u.firstPlan <= 2*(chunks-1), "%d waited for plan %d since %d", r.ID, s.plans, u.firstPlan)
 		users = append(users, u)
 	}
@@ -434,10 +452,25 @@ func (s *simulation) events(events []Event) {
 			s.require(e.Finish == want && e.Err == nil, "%+v, want %s", e, want)
 		}
 		if want != None {
+			s.held(u, e)
 			s.seen["finish "+want.String()]++
 			s.arrived = slices.DeleteFunc(s.arrived, func(other *user) bool { return other == u })
 			s.device.drop(e.ID)
 		}
+	}
+}
+
+// held checks that the KV of a finished request is where its event says.
+func (s *simulation) held(u *user, e Event) {
+	if e.Held == Nowhere {
+		s.require(len(u.answer) == 0 || e.Finish == Error || s.device.main == nil, "%+v: nothing is held of %d tokens", e, len(u.answer))
+		return
+	}
+	s.seen[map[Place]string{InMain: "held in main", InStaged: "held in staged"}[e.Held]]++
+	row := s.device.held(e)
+	history := append(slices.Clone(u.request.Prompt), u.answer...)
+	for i, token := range history[:len(history)-1] { // the last was never fed back
+		s.require(i < len(row) && row[i] == cell{token, i}, "%+v: position %d is not held", e, i)
 	}
 }
 
