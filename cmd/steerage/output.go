@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -41,7 +43,7 @@ func (o *output) check(file string, others ...string) error {
 	if _, err := os.Stat(filepath.Dir(file)); err != nil {
 		return err
 	}
-	for _, f := range append(others, file) {
+	for _, f := range append([]string{file}, others...) {
 		_, err := os.Lstat(f)
 		switch {
 		case err == nil && !*o.force:
@@ -120,13 +122,23 @@ func lostInGGUF(v *steering.Vector) []string {
 // beside returns the name of a file that belongs to OUT: honesty.safetensors and ".svg" give honesty.svg.
 func beside(out, ending string) string { return strings.TrimSuffix(out, filepath.Ext(out)) + ending }
 
-// plotFormat checks the name of a plot, which may be empty for none.
-func plotFormat(file string) (string, error) {
-	switch ext := filepath.Ext(file); ext {
-	case "", ".svg", ".png":
-		if file == "" || ext != "" {
-			return strings.TrimPrefix(ext, "."), nil
-		}
+// plotFile returns the file that --plot names, or the one beside OUT, and its format.
+func plotFile(flag, out string) (file, format string, err error) {
+	if flag == "" {
+		return beside(out, ".svg"), "svg", nil
 	}
-	return "", badUsage("--plot is %q, want a .svg or .png file", file)
+	switch ext := filepath.Ext(flag); ext {
+	case ".svg", ".png":
+		return flag, ext[1:], nil
+	}
+	return "", "", badUsage("--plot is %q, want a .svg or .png file", flag)
+}
+
+// writePlot draws to a file, which is left alone if drawing fails.
+func writePlot(file, format string, draw func(w io.Writer, format string) error) error {
+	var b bytes.Buffer
+	if err := draw(&b, format); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o666)
 }

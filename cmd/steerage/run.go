@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/steerage/steerage/engine"
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/layers"
 )
 
@@ -73,9 +74,6 @@ prompt and compiling in it.
 		if err := steer.parse(); err != nil {
 			return err
 		}
-		if err := checkFolder(args[0]); err != nil {
-			return err
-		}
 		if err := steer.load(); err != nil { // before the model, which takes longer
 			return err
 		}
@@ -85,9 +83,13 @@ prompt and compiling in it.
 				return err
 			}
 		}
+		dir, err := resolve(cmd, args[0], hub.Model)
+		if err != nil {
+			return err
+		}
 		opt.Backend, opt.Logger = *backend, log()
 		opt.MaxBatch = min(*n, 16)
-		return generate(cmd, args[0], opt, req, steer, *n, *asJSON)
+		return generate(cmd, dir, opt, req, steer, *n, *asJSON)
 	}
 	return cmd
 }
@@ -111,8 +113,7 @@ type sample struct {
 func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Request, steer *steered, n int, asJSON bool) (err error) {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	progress(cmd, "loading %s", dir)
-	m, err := engine.Open(ctx, dir, opt)
+	m, err := openModel(cmd, dir, opt)
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,6 @@ func generate(cmd *cobra.Command, dir string, opt engine.Options, req engine.Req
 			err = e
 		}
 	}()
-	note(cmd, "%s", m.Backend())
 	if err := steer.check(m.SteeringConfig()); err != nil {
 		return err
 	}

@@ -6,10 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/steerage/steerage/engine"
 )
 
 // printJSON writes v as one line.
@@ -49,6 +52,14 @@ func completeFolders(*cobra.Command, []string, string) ([]string, cobra.ShellCom
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
+// completeModelThenFiles completes the first argument with folders and the others with files.
+func completeModelThenFiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
 // checkFolder says early and plainly that a MODEL is not a folder.
 func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
@@ -59,6 +70,25 @@ func checkFolder(dir string) error {
 		return fmt.Errorf("model: %s is a file; a model is a folder with config.json and safetensors", dir)
 	}
 	return nil
+}
+
+// openModel opens a model and says on which backend.
+func openModel(cmd *cobra.Command, dir string, opt engine.Options) (*engine.Model, error) {
+	progress(cmd, "loading %s", dir)
+	m, err := engine.Open(cmd.Context(), dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	note(cmd, "%s", m.Backend())
+	return m, nil
+}
+
+// folderName is the name of a model in a folder.
+func folderName(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	return filepath.Base(dir)
 }
 
 // watched returns standard error where a person watches it, else nil.
