@@ -40,6 +40,8 @@ type device struct {
 	rope   map[int][2]compute.Buffer
 
 	steerMain, steerPrompt helmsman // the steering of the rows that decode, and of those that prefill
+
+	kept map[*Session]kvCache // one row each
 }
 
 // sampler says how one row's token is drawn.
@@ -129,12 +131,17 @@ func (d *device) ropeTables(n int) ([2]compute.Buffer, error) {
 }
 
 // prefill carries out a prefill plan and returns the logits of its rows, [R, vocab] on the device (nil if no row is at its end).
-// The keys and values stay in d.staged. courses are those of the plan's rows.
-func (d *device) prefill(p schedule.Plan, courses []*course) (compute.Buffer, error) {
+// The keys and values stay in d.staged.
+func (d *device) prefill(p schedule.Plan, c crew) (compute.Buffer, error) {
 	d.whole = p.Rows[0].Last
 	rows := make([]row, len(p.Rows))
 	for i, r := range p.Rows {
-		rows[i] = row{courses[i], r.Start, r.Tokens}
+		rows[i] = row{c.courses[i], r.Start, r.Tokens}
+	}
+	if p.Restore {
+		if err := d.restore(c.session, p.Rows[0].Start, p.Staging); err != nil {
+			return nil, err
+		}
 	}
 	if p.First {
 		d.staged.free()
@@ -144,7 +151,7 @@ func (d *device) prefill(p schedule.Plan, courses []*course) (compute.Buffer, er
 		}
 		d.staged = cache
 		if p.Staging > p.T {
-			if err := d.relayout(&d.staged, []int32{0}, p.Staging); err != nil {
+			if err := d.relayout(&d.staged, []int32{0}, nil, p.Staging); err != nil {
 				finalize(out)
 				return nil, err
 			}
@@ -268,9 +275,8 @@ func pad(ids []int32, n int) []int32 {
 	return append(append(make([]int32, 0, n), ids...), make([]int32, n-len(ids))...)
 }
 
-// decode carries out a decode plan: layout, joins, one step. It returns the logits of all rows, [Batch, vocab], on the device. courses are
-// those of the plan's slots.
-func (d *device) decode(p schedule.Plan, courses []*course) (compute.Buffer, error) {
+// decode carries out a decode plan: layout, joins, one step. It returns the logits of all rows, [Batch, vocab], on the device.
+func (d *device) decode(p schedule.Plan, c crew) (compute.Buffer, error) {
 	if d.whole {
 		defer d.staged.free()
 	}
@@ -295,7 +301,7 @@ func (d *device) decode(p schedule.Plan, courses []*course) (compute.Buffer, err
 	tokens, positions := make([]int32, p.Batch), make([]int32, p.Batch)
 	for i, s := range p.Slots {
 		tokens[s.Slot], positions[s.Slot] = s.Token, int32(s.Position)
-		rows[s.Slot] = row{courses[i], s.Position, []int32{s.Token}}
+		rows[s.Slot] = row{c.courses[i], s.Position, []int32{s.Token}}
 	}
 	w, err := d.steerMain.set(d, p.Batch, 1, rows)
 	if err != nil {
@@ -342,36 +348,61 @@ func (d *device) layout(l schedule.Layout, joins []schedule.Join) ([]schedule.Jo
 		survivors = survivors || f >= 0
 	}
 	if survivors {
-		return joins, d.relayout(&d.main, from, l.KVLen)
+		return joins, d.relayout(&d.main, from, nil, l.KVLen)
 	}
 	for _, j := range joins {
 		from[j.Slot] = int32(j.Row)
 	}
 	d.main.free()
 	d.main, d.staged = d.staged, kvCache{}
-	return nil, d.relayout(&d.main, from, l.KVLen)
+	return nil, d.relayout(&d.main, from, nil, l.KVLen)
 }
 
-// relayout replaces a cache by one whose row i is the old row from[i], tensor by tensor, so that at most one tensor exists twice.
-func (d *device) relayout(c *kvCache, from []int32, slots int) error {
-	index, err := d.upload(from, len(from))
+// relayout replaces a cache by one whose row i is the old row from[i], of which the first keep[i] positions count (nil: all), tensor by
+// tensor, so that at most one tensor exists twice.
+func (d *device) relayout(c *kvCache, from, keep []int32, slots int) error {
+	return d.rearrange(c, from, keep, slots, func(i int, fresh compute.Buffer) {
+		_ = c.buffers[i].Finalize()
+		c.buffers[i] = fresh
+	}, func() { c.rows, c.slots = len(from), slots })
+}
+
+// copyRow returns the first n positions of a cache's row as a cache of their own.
+func (d *device) copyRow(c *kvCache, row, n, slots int) (kvCache, error) {
+	out := kvCache{rows: 1, slots: slots}
+	err := d.rearrange(c, []int32{int32(row)}, []int32{int32(n)}, slots, func(_ int, fresh compute.Buffer) {
+		out.buffers = append(out.buffers, fresh)
+	}, func() {})
 	if err != nil {
-		return err
+		out.free()
 	}
-	defer func() { _ = index.Finalize() }()
+	return out, err
+}
+
+// rearrange computes the tensors of a cache in another layout and hands them to `take`, one by one.
+func (d *device) rearrange(c *kvCache, from, keep []int32, slots int, take func(i int, fresh compute.Buffer), done func()) error {
+	if keep == nil {
+		keep = slices.Repeat([]int32{int32(slots)}, len(from))
+	}
+	u := uploads{d: d}
+	defer u.free()
+	u.add(from, len(from))
+	u.add(keep, len(keep))
+	if u.err != nil {
+		return u.err
+	}
 	for i, old := range c.buffers {
 		prog, err := d.ps.relayout(part(i%2), c.rows, c.slots, len(from), slots)
 		if err != nil {
 			return err
 		}
-		out, err := d.run(prog, nil, old, index)
+		out, err := d.run(prog, nil, append([]compute.Buffer{old}, u.all...)...)
 		if err != nil {
 			return err
 		}
-		_ = old.Finalize()
-		c.buffers[i] = out[0]
+		take(i, out[0])
 	}
-	c.rows, c.slots = len(from), slots
+	done()
 	return nil
 }
 
@@ -504,6 +535,9 @@ func (d *device) close() {
 	d.staged.free()
 	d.steerMain.free()
 	d.steerPrompt.free()
+	for _, c := range d.kept {
+		c.free()
+	}
 	for _, t := range d.rope {
 		finalize(t[:])
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/steerage/steerage/layers"
 	"github.com/steerage/steerage/model"
 	"github.com/steerage/steerage/pjrt"
-	"github.com/steerage/steerage/safetensors"
 	"github.com/steerage/steerage/steering"
 	"github.com/steerage/steerage/tokenizer"
 )
@@ -43,6 +42,9 @@ type Options struct {
 	MemoryLimit int64
 	// Schedule replaces schedule.DefaultConfig(MaxContext, MaxBatch).
 	Schedule *schedule.Config
+	// RandomWeights fills the declared weights with seeded random numbers, in config.json's torch_dtype (bfloat16 if it names none), and
+	// reads no checkpoint: to measure a shape whose weights are not at hand.
+	RandomWeights bool
 	// Logger gets one line per program compiled; nil is silence.
 	Logger *slog.Logger
 }
@@ -62,6 +64,7 @@ type Model struct {
 	gens   map[schedule.ID]*Generation
 	lastID schedule.ID
 	jobs   []*job
+	chores []chore
 	closed bool
 
 	wake chan struct{}
@@ -103,18 +106,16 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	ck, err := safetensors.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+	weights := randomWeights(cfg)
+	if !opt.RandomWeights {
+		if weights, err = openCheckpoint(cfg, dir); err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
 	}
-	defer func() { _ = ck.Close() }()
-	stored, err := checkWeights(cfg, ck)
-	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
-	}
+	defer func() { _ = weights.close() }()
 
 	// float32 asked for is float32 meant: no TF32 in matrix products on a GPU.
-	backend, choice, err := pjrt.Select(opt.Backend, pjrt.Options{NoTF32: opt.DType == "float32" || stored == dtypes.Float32})
+	backend, choice, err := pjrt.Select(opt.Backend, pjrt.Options{NoTF32: opt.DType == "float32" || weights.dtype == dtypes.Float32})
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -125,7 +126,7 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 	}()
 	m.choice = choice
 	platform := platformOf(choice)
-	dtype, err := computeDType(opt.DType, stored, platform)
+	dtype, err := computeDType(opt.DType, weights.dtype, platform)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -146,13 +147,12 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 
 	ps := &programs{backend: backend, platform: platform, cfg: cfg, weights: cfg.Weights(), kv: dtype, log: log, cache: map[string]*program{}}
 	for _, w := range ps.weights {
-		t, _ := ck.Tensor(w.Name)
-		ps.stored = append(ps.stored, storedShape(platform, w, weightDTypes[t.DType], dtype))
+		ps.stored = append(ps.stored, storedShape(platform, w, weights.stored(w.Name), dtype))
 	}
-	m.dev = &device{backend: backend, cfg: cfg, ps: ps, rope: map[int][2]compute.Buffer{}}
+	m.dev = &device{backend: backend, cfg: cfg, ps: ps, rope: map[int][2]compute.Buffer{}, kept: map[*Session]kvCache{}}
 	m.dev.steerMain.table = steering.NewTable(cfg.NumHiddenLayers, cfg.HiddenSize)
 	m.dev.steerPrompt.table = steering.NewTable(cfg.NumHiddenLayers, cfg.HiddenSize)
-	if m.dev.weights, err = loadWeights(ctx, backend, platform, ps.weights, ps.stored, ck); err != nil {
+	if m.dev.weights, err = loadWeights(ctx, backend, platform, ps.weights, ps.stored, weights); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	m.load = time.Since(began)
@@ -268,12 +268,14 @@ func (m *Model) loop() {
 			next, m.jobs = m.jobs[0], m.jobs[1:]
 		}
 		afterJob = next != nil
-		var samplers []sampler
-		var courses []*course
+		var c crew
 		if busy {
-			samplers, courses = m.crew(plan)
+			c = m.crew(plan)
 		}
+		chores := m.chores
+		m.chores = nil
 		m.mu.Unlock()
+		m.dev.carryOutChores(chores, m.sched.Lengths)
 
 		switch {
 		case next != nil:
@@ -283,7 +285,7 @@ func (m *Model) loop() {
 			}
 			next.done <- err
 		case busy:
-			tokens, err := m.dev.carryOut(plan, samplers, courses)
+			tokens, err := m.dev.carryOut(plan, c)
 			m.mu.Lock()
 			m.publish(m.core.Done(plan, toResult(tokens, err)), logprobs(plan, tokens))
 			m.mu.Unlock()
@@ -296,14 +298,14 @@ func (m *Model) loop() {
 }
 
 // carryOut runs a plan and samples a token for each of its rows that is to get one.
-func (d *device) carryOut(p schedule.Plan, samplers []sampler, courses []*course) ([]drawn, error) {
+func (d *device) carryOut(p schedule.Plan, c crew) ([]drawn, error) {
 	var logits compute.Buffer
 	var err error
 	var rows []int
 	var steps []uint64
 	total := p.R
 	if p.Kind == schedule.Prefill {
-		logits, err = d.prefill(p, courses)
+		logits, err = d.prefill(p, c)
 		for i, r := range p.Rows {
 			if r.Last {
 				rows, steps = append(rows, i), append(steps, 0)
@@ -311,7 +313,7 @@ func (d *device) carryOut(p schedule.Plan, samplers []sampler, courses []*course
 		}
 	} else {
 		total = p.Batch
-		logits, err = d.decode(p, courses)
+		logits, err = d.decode(p, c)
 		for _, s := range p.Slots {
 			rows, steps = append(rows, s.Slot), append(steps, s.Step)
 		}
@@ -322,7 +324,7 @@ func (d *device) carryOut(p schedule.Plan, samplers []sampler, courses []*course
 	if len(rows) == 0 {
 		return nil, logits.Finalize()
 	}
-	return d.sample(logits, total, rows, samplers, steps)
+	return d.sample(logits, total, rows, c.samplers, steps)
 }
 
 // sampled lists the requests of a plan that get a token, in the order of carryOut's results.

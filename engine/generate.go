@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,9 @@ type Request struct {
 
 	// Steering edits the residual stream of this request, and of no other in the batch. It must not be changed before the request ends.
 	Steering steering.Spec
+
+	// Session is the conversation that the prompt goes on with, if any: what it shares with the last turn is not run again.
+	Session *Session
 }
 
 // Token is one generated token.
@@ -59,8 +63,9 @@ type Result struct {
 	Text         string
 	Finish       string // "stop", "length", "cancelled" or "error"
 	PromptTokens int
+	CachedTokens int // of the prompt, kept by the session
 	Timing       Timing
-	Steering     []steering.Effect // what each entry of Request.Steering did
+	Steering     []steering.Effect // what each entry of Request.Steering did to the tokens that were run
 	Err          error             // set if Finish is "error"
 }
 
@@ -70,15 +75,22 @@ type Generation struct {
 	id      schedule.ID
 	sampler sampler
 	course  *course
+	prompt  []int32
+	spec    steering.Spec
 	stop    []string
 	stream  *tokenizer.Stream
 	began   time.Time
 	unhook  func() bool
 
+	// Guarded by the model's lock.
+	session  *Session // nil once the request has ended
+	restored bool
+
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at every change
 	tokens   []Token
-	held     string // decoded text that may be the beginning of a stop text
+	sampled  []int32 // all, the one that stopped it too
+	held     string  // decoded text that may be the beginning of a stop text
 	finished bool
 	result   Result
 }
@@ -111,6 +123,7 @@ func (m *Model) Generate(ctx context.Context, r Request) (*Generation, error) {
 	if err != nil {
 		return nil, err
 	}
+	prompt = slices.Clone(prompt) // the caller's slice may change
 	plan, err := m.steer(r.Steering)
 	if err != nil {
 		return nil, err
@@ -120,7 +133,8 @@ func (m *Model) Generate(ctx context.Context, r Request) (*Generation, error) {
 	}
 	g := &Generation{
 		model: m, sampler: sampler{params: params, seed: r.Seed, logprob: r.Logprobs}, stop: r.Stop,
-		course: newCourse(plan, len(prompt)), began: time.Now(), changed: make(chan struct{}), result: Result{PromptTokens: len(prompt)},
+		course: newCourse(plan, len(prompt)), prompt: prompt, spec: r.Steering, began: time.Now(), changed: make(chan struct{}),
+		result: Result{PromptTokens: len(prompt)},
 	}
 	if m.tok != nil {
 		// Text is what the answer adds to the decoded prompt, so that a leading space survives.
@@ -142,15 +156,27 @@ func (m *Model) Generate(ctx context.Context, r Request) (*Generation, error) {
 		m.mu.Unlock()
 		return nil, ErrClosed
 	}
-	m.lastID++
-	g.id = m.lastID
-	err = m.core.Submit(schedule.Request{ID: g.id, Prompt: prompt, MaxTokens: maxTokens, StopIDs: stops})
+	kept := 0
+	if r.Session != nil {
+		kept, err = r.Session.begin(m, prompt, r.Steering, plan)
+	}
+	if err == nil {
+		m.lastID++
+		g.id = m.lastID
+		err = m.core.Submit(schedule.Request{ID: g.id, Prompt: prompt, MaxTokens: maxTokens, StopIDs: stops, Kept: kept})
+		if err != nil {
+			err = fmt.Errorf("engine: %w", err)
+		}
+	}
 	if err == nil {
 		m.gens[g.id] = g
+		if g.session = r.Session; g.session != nil {
+			g.session.busy = true
+		}
 	}
 	m.mu.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+		return nil, err
 	}
 	g.mu.Lock()
 	if g.unhook = context.AfterFunc(ctx, g.Cancel); g.finished {
@@ -201,18 +227,32 @@ func (g *Generation) Cancel() {
 	}
 }
 
-// crew returns how each row of a plan that gets a token is sampled, and how each of its rows is steered. The caller holds the lock.
-func (m *Model) crew(p schedule.Plan) (samplers []sampler, courses []*course) {
+// crew is what the device must know of the requests in a plan.
+type crew struct {
+	samplers []sampler // of each row that gets a token
+	courses  []*course // of each row
+	session  *Session  // of a plan that restores
+}
+
+// crew returns that of a plan. The caller holds the lock.
+func (m *Model) crew(p schedule.Plan) (c crew) {
 	for _, id := range sampled(p) {
-		samplers = append(samplers, m.gens[id].sampler)
+		c.samplers = append(c.samplers, m.gens[id].sampler)
 	}
 	for _, r := range p.Rows {
-		courses = append(courses, m.gens[r.ID].course)
+		c.courses = append(c.courses, m.gens[r.ID].course)
 	}
 	for _, s := range p.Slots {
-		courses = append(courses, m.gens[s.ID].course)
+		c.courses = append(c.courses, m.gens[s.ID].course)
 	}
-	return samplers, courses
+	if p.Restore {
+		g := m.gens[p.Rows[0].ID]
+		c.session, g.restored = g.session, true
+		g.mu.Lock()
+		g.result.CachedTokens = p.Rows[0].Start
+		g.mu.Unlock()
+	}
+	return c
 }
 
 // publish hands events to their requests. The caller holds the lock.
@@ -225,9 +265,12 @@ func (m *Model) publish(events []schedule.Event, logprob map[schedule.ID]float32
 		stopped := g.take(e, logprob[e.ID])
 		if e.Finish != schedule.None {
 			delete(m.gens, e.ID)
+			m.end(g, e)
 		} else if stopped {
 			delete(m.gens, e.ID)
-			m.core.Cancel(e.ID)
+			for _, end := range m.core.Cancel(e.ID) {
+				m.end(g, end)
+			}
 		}
 	}
 }
@@ -242,6 +285,9 @@ func (g *Generation) take(e schedule.Event, logprob float32) (stopped bool) {
 	finish := ""
 	if e.Finish != schedule.None {
 		finish = e.Finish.String()
+	}
+	if e.HasToken {
+		g.sampled = append(g.sampled, e.Token)
 	}
 	if e.HasToken && e.Finish != schedule.Stop {
 		if len(g.tokens) == 0 {

@@ -326,16 +326,20 @@ func resize(x *Node, axis, size int) *Node {
 	return Concatenate([]*Node{x, Zeros(x.Graph(), pad)}, axis)
 }
 
-// relayout turns one cache tensor of R rows and S slots into one of B rows and N slots. Inputs: the tensor, from [B]: row i
-// becomes what row from[i] was, or zero where from[i] is -1.
+// relayout turns one cache tensor of R rows and S slots into one of B rows and N slots. Inputs: the tensor, from [B], keep [B]: row i
+// becomes what row from[i] was, or zero where from[i] is -1 and from slot keep[i] on.
 func (ps *programs) relayout(which part, rows, slots, newRows, newSlots int) (*program, error) {
 	name := fmt.Sprintf("relayout %d R=%d S=%d B=%d N=%d", which, rows, slots, newRows, newSlots)
 	return ps.get(name, false, func(b *builder) []*Node {
 		x, axis := b.view(b.input("x", b.kv, b.dims(which, rows, slots)...), which, rows)
 		from := b.input("from", dtypes.Int32, newRows)
-		y := Gather(x, Reshape(MaxScalar(from, 0), newRows, 1))
-		keep := BroadcastToDims(Reshape(GreaterOrEqual(from, ZerosLike(from)), newRows, 1, 1, 1), y.Shape().Dimensions...)
-		y = resize(Where(keep, y, ZerosLike(y)), axis, newSlots)
+		keep := b.input("keep", dtypes.Int32, newRows)
+		y := resize(Gather(x, Reshape(MaxScalar(from, 0), newRows, 1)), axis, newSlots)
+		dims := y.Shape().Dimensions
+		slot := Iota(b.g, shapes.Make(dtypes.Int32, dims...), axis)
+		used := LessThan(slot, BroadcastToDims(Reshape(keep, newRows, 1, 1, 1), dims...))
+		used = LogicalAnd(used, BroadcastToDims(Reshape(GreaterOrEqual(from, ZerosLike(from)), newRows, 1, 1, 1), dims...))
+		y = Where(used, y, ZerosLike(y))
 		return []*Node{Reshape(y, b.dims(which, newRows, newSlots)...)}
 	})
 }

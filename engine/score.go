@@ -187,7 +187,7 @@ func (d *device) sweep(ctx context.Context, cfg schedule.Config, chunk int, r ro
 		if start == 0 {
 			cache, out, err = d.first([]row{part}, 1, padded, f, own)
 			if slots := ladder(cfg.Lengths, len(r.tokens)+padded); err == nil && end < len(r.tokens) {
-				err = d.relayout(&cache, []int32{0}, slots)
+				err = d.relayout(&cache, []int32{0}, nil, slots)
 			}
 		} else {
 			out, err = d.next(&cache, part, padded, f, own)

@@ -76,11 +76,58 @@ func storedShape(p layers.Platform, w model.Weight, stored, compute dtypes.DType
 	return shapes.Make(compute, w.Shape...)
 }
 
-// loadWeights brings every declared tensor onto the device, in declaration order, converted and transposed on the way where the
-// device wants it. No second copy of the weights exists at any time:
-// the mapped file's pages are given back as soon as a tensor has been copied.
+// source is where a model's weights come from.
+type source struct {
+	dtype  dtypes.DType                   // of all matrices
+	stored func(name string) dtypes.DType // of one tensor
+	// fill writes a weight into flat data of the shape and type that it has on the device.
+	fill  func(p layers.Platform, w model.Weight, want shapes.Shape, flat any) error
+	close func() error
+}
+
+// openCheckpoint is the checkpoint in a folder, checked against the configuration.
+func openCheckpoint(cfg *model.Config, dir string) (*source, error) {
+	ck, err := safetensors.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	matrix, err := checkWeights(cfg, ck)
+	if err != nil {
+		_ = ck.Close()
+		return nil, err
+	}
+	return &source{
+		dtype:  matrix,
+		stored: func(name string) dtypes.DType { t, _ := ck.Tensor(name); return weightDTypes[t.DType] },
+		fill: func(p layers.Platform, w model.Weight, want shapes.Shape, flat any) error {
+			t, _ := ck.Tensor(w.Name)
+			defer ck.Release(w.Name) // gives the mapped file's pages back
+			if err := read(t, flat, want.DType, w.Kind != model.Norm && layers.Transposed(p, want.DType)); err != nil {
+				return fmt.Errorf("%s: %w", t.File, err)
+			}
+			return nil
+		},
+		close: ck.Close,
+	}, nil
+}
+
+// read copies a stored tensor, converted and transposed where asked to. Reading a mapped file that was cut meanwhile is an error.
+func read(t safetensors.Tensor, flat any, dtype dtypes.DType, transpose bool) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	if weightDTypes[t.DType] == dtype && !transpose {
+		return t.CopyTo(flatBytes(flat))
+	}
+	return convert(flat, t, transpose)
+}
+
+// loadWeights brings every declared tensor onto the device, in declaration order. No second copy of the weights exists at any time.
 func loadWeights(ctx context.Context, b compute.Backend, p layers.Platform, weights []model.Weight, stored []shapes.Shape,
-	ck *safetensors.Checkpoint) ([]compute.Buffer, error) {
+	src *source) ([]compute.Buffer, error) {
 	buffers := make([]compute.Buffer, len(weights))
 	errs := make([]error, len(weights))
 	next := make(chan int)
@@ -88,10 +135,9 @@ func loadWeights(ctx context.Context, b compute.Backend, p layers.Platform, weig
 	for range min(runtime.GOMAXPROCS(0), 4) {
 		wg.Go(func() {
 			for i := range next {
-				t, _ := ck.Tensor(weights[i].Name)
-				transpose := weights[i].Kind != model.Norm && layers.Transposed(p, stored[i].DType)
-				buffers[i], errs[i] = loadTensor(b, t, stored[i], transpose)
-				ck.Release(weights[i].Name)
+				if buffers[i], errs[i] = loadWeight(b, p, weights[i], stored[i], src); errs[i] != nil {
+					errs[i] = fmt.Errorf("tensor %q: %w", weights[i].Name, errs[i])
+				}
 			}
 		})
 	}
@@ -111,37 +157,25 @@ func loadWeights(ctx context.Context, b compute.Backend, p layers.Platform, weig
 	return buffers, nil
 }
 
-// loadTensor uploads one tensor in the wanted shape and type. Reading a mapped file that was cut meanwhile is an error.
-func loadTensor(b compute.Backend, t safetensors.Tensor, want shapes.Shape, transpose bool) (buf compute.Buffer, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%s: tensor %q: %v", t.File, t.Name, r)
-		}
-	}()
+// loadWeight uploads one weight; where the device's memory is the host's, it is filled in place.
+func loadWeight(b compute.Backend, p layers.Platform, w model.Weight, want shapes.Shape, src *source) (buf compute.Buffer, err error) {
 	var flat any
 	if b.HasSharedBuffers() {
-		if buf, flat, err = b.NewSharedBuffer(0, want); err != nil {
-			return nil, fmt.Errorf("%s: tensor %q: %w", t.File, t.Name, err)
-		}
+		buf, flat, err = b.NewSharedBuffer(0, want)
 	} else {
 		flat = newFlat(want)
 	}
-	if weightDTypes[t.DType] == want.DType && !transpose {
-		err = t.CopyTo(flatBytes(flat))
-	} else {
-		err = convert(flat, t, transpose)
+	if err == nil {
+		err = src.fill(p, w, want, flat)
 	}
 	if err == nil && buf == nil {
 		buf, err = b.BufferFromFlatData(0, flat, want)
 	}
-	if err != nil {
-		if buf != nil {
-			_ = buf.Finalize()
-		}
-		return nil, fmt.Errorf("%s: tensor %q: %w", t.File, t.Name, err)
+	if err != nil && buf != nil {
+		_ = buf.Finalize()
+		buf = nil
 	}
-	return buf, nil
+	return buf, err
 }
 
 // convert fills flat (a []float32) from a stored tensor of any weight type, transposing a matrix if asked to.

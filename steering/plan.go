@@ -189,3 +189,18 @@ func (p *Plan) Sites() []Site {
 	}
 	return sites
 }
+
+// Agree returns how many of a row's first tokens are steered alike whether its prompt has one length or another.
+func (p *Plan) Agree(tokens []int32, promptLen, otherLen int) int {
+	if p == nil {
+		return len(tokens)
+	}
+	for i, token := range tokens {
+		for _, at := range p.positions {
+			if at.Mask(i, promptLen, token) != at.Mask(i, otherLen, token) {
+				return i
+			}
+		}
+	}
+	return len(tokens)
+}

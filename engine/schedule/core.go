@@ -32,8 +32,8 @@ func New(cfg Config) (*Core, error) {
 }
 
 // Submit queues a request; the Core keeps a copy of its slices. It is refused if the prompt is empty or too long
-// (*TooLongError), MaxTokens is below 1, Kept is not below the prompt's length, the ID is that of an unfinished request, or the queue is full
-// (*QueueFullError).
+// (*TooLongError), MaxTokens is below 1, Kept is not below the prompt's length, the ID is that of an unfinished request, or
+// the queue is full (*QueueFullError).
 func (c *Core) Submit(r Request) error {
 	room := c.cfg.MaxContext - len(r.Prompt)
 	switch {
