@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/steerage/steerage/engine"
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/steering"
 	"github.com/steerage/steerage/steering/contrast"
 )
@@ -52,7 +53,8 @@ from the first; the report compares all.`,
 	var model engine.Options
 	var names extractNames
 	f := cmd.Flags()
-	f.StringVar(&names.estimator, "estimator", contrast.LogisticRegression.String(), "of the vector: logistic, diff_means, pca_diff or pca_center")
+	f.StringVar(&names.estimator, "estimator", contrast.LogisticRegression.String(),
+		"of the vector: logistic, diff_means, pca_diff or pca_center")
 	f.StringArrayVar(&names.poolings, "pooling", nil, "which hidden states make a text's embedding; may be given several times "+
 		"(default response, and others to compare)")
 	f.StringVar(&names.layer, "layer", "all", "layers of the vector: all, auto for the most promising one, or such as 26 or 3,20-24")
@@ -95,15 +97,16 @@ from the first; the report compares all.`,
 		if err := out.check(args[2], choice.plot); err != nil {
 			return err
 		}
-		if err := checkFolder(args[0]); err != nil {
-			return err
-		}
 		scenarios, err := contrast.LoadScenarios(args[1])
 		if err != nil {
 			return err
 		}
+		dir, err := resolve(cmd, args[0], hub.Model)
+		if err != nil {
+			return err
+		}
 		model.Backend, model.Logger = *backend, log()
-		return extract(cmd, args[0], model, scenarios, opt, choice)
+		return extract(cmd, dir, model, scenarios, opt, choice)
 	}
 	return cmd
 }
