@@ -71,7 +71,7 @@ status is 0, 1 for a failure, 2 for a wrong command line and 130 after Ctrl-C; a
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newSetup(), newDoctor(), newVersion())
+	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newSetup(), newBench(), newDoctor(), newVersion())
 	markFailures(root)
 	return root
 }
