@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/steerage/steerage/engine"
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/model"
 	"github.com/steerage/steerage/safetensors"
 )
@@ -60,10 +61,11 @@ config.json alone gives a plan too.`,
 		case *dtype != "" && *dtype != "float32":
 			return badUsage("--dtype is %q, want float32 or none", *dtype)
 		}
-		if err := checkFolder(args[0]); err != nil {
+		dir, err := resolve(cmd, args[0], hub.Model)
+		if err != nil {
 			return err
 		}
-		in, err := inspect(args[0], *dtype, opt)
+		in, err := inspect(dir, *dtype, opt)
 		if err != nil {
 			return err
 		}

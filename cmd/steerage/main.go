@@ -62,16 +62,18 @@ func newRoot() *cobra.Command {
 		Short: "Run and steer Llama-3 and Qwen3 language models",
 		Long: `Steerage runs Llama-3 and Qwen3 language models from Hugging Face safetensors, compiled for XLA.
 
-MODEL is a folder with config.json, the weights as safetensors and, for text, tokenizer.json. Layers are numbered from
-0, and "layer l" is the output of block l. Results go to standard output, everything else to standard error. The exit
-status is 0, 1 for a failure, 2 for a wrong command line and 130 after Ctrl-C; a second Ctrl-C kills.`,
+MODEL is a folder with config.json, the weights as safetensors and, for text, tokenizer.json; or org/name[@revision] on
+the Hugging Face hub, which is fetched once (see pull). A folder of that name comes first. Layers are numbered from 0, and
+"layer l" is the output of block l. Results go to standard output, everything else to standard error. The exit status is
+0, 1 for a failure, 2 for a wrong command line and 130 after Ctrl-C; a second Ctrl-C kills.`,
 		Example: `  steerage demo
   steerage setup
-  steerage run ./Qwen3-0.6B "The capital of France is"`,
+  steerage run Qwen/Qwen3-0.6B "The capital of France is"`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newSetup(), newBench(), newDoctor(), newVersion())
+	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newPull(), newSetup(),
+		newBench(), newDoctor(), newVersion())
 	markFailures(root)
 	return root
 }

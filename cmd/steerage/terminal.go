@@ -60,18 +60,6 @@ func completeModelThenFiles(_ *cobra.Command, args []string, _ string) ([]string
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// checkFolder says early and plainly that a MODEL is not a folder.
-func checkFolder(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("model: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("model: %s is a file; a model is a folder with config.json and safetensors", dir)
-	}
-	return nil
-}
-
 // openModel opens a model and says on which backend.
 func openModel(cmd *cobra.Command, dir string, opt engine.Options) (*engine.Model, error) {
 	progress(cmd, "loading %s", dir)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/tokenizer"
 )
 
@@ -37,24 +38,25 @@ exit status is 1 at the end. A line has at most 16 MiB.`,
   echo '{"text": "Hello", "add_special_tokens": false}' | steerage tokenize --model ./Qwen3-0.6B --jsonl`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	dir := cmd.Flags().String("model", "", "folder with tokenizer.json")
+	name := cmd.Flags().String("model", "", "folder with tokenizer.json, or org/name on the hub")
 	jsonl := cmd.Flags().Bool("jsonl", false, "read and write JSON lines")
 	special := cmd.Flags().Bool("add-special-tokens", true, "let the tokenizer add what the model expects around TEXT")
 	asJSON := jsonFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("model", completeFolders)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
-		case *dir == "":
+		case *name == "":
 			return badUsage("--model is missing")
 		case *jsonl && (len(args) > 0 || *asJSON || cmd.Flags().Changed("add-special-tokens")):
 			return badUsage("--jsonl takes neither TEXT nor --json nor --add-special-tokens: each line has its own")
 		case !*jsonl && len(args) == 0:
 			return badUsage("TEXT is missing; \"-\" reads it from standard input, --jsonl reads lines")
 		}
-		if err := checkFolder(*dir); err != nil {
+		dir, err := resolve(cmd, *name, hub.Text)
+		if err != nil {
 			return err
 		}
-		tok, err := tokenizer.Open(*dir)
+		tok, err := tokenizer.Open(dir)
 		if err != nil {
 			return err
 		}

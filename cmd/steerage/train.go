@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/steerage/steerage/engine"
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/steering"
 	"github.com/steerage/steerage/steering/contrast"
 )
@@ -110,9 +111,6 @@ the loss goes to OUT's name with .svg. Nothing is overwritten without --force.`,
 		if err := out.check(t.file, t.plot); err != nil {
 			return err
 		}
-		if err := checkFolder(args[0]); err != nil {
-			return err
-		}
 		if t.pairs, err = loadPairs(args[1]); err != nil {
 			return err
 		}
@@ -126,8 +124,12 @@ the loss goes to OUT's name with .svg. Nothing is overwritten without --force.`,
 				return err
 			}
 		}
+		dir, err := resolve(cmd, args[0], hub.Model)
+		if err != nil {
+			return err
+		}
 		model.Backend, model.Logger = *backend, log()
-		return t.run(cmd, args[0], model, opt)
+		return t.run(cmd, dir, model, opt)
 	}
 	return cmd
 }
