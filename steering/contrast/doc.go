@@ -13,8 +13,8 @@
 //	pca_diff    first principal axis of the pairs' differences, less their mean
 //	pca_center  first principal axis of the pairs about each pair's own centre; both as repeng names them
 //
-// Everything is computed in float64 from float32 embeddings, for all layers at once, by three compiled programs: one for all
-// logistic regressions, those of the random halves for the stability included; one for PCA; one that turns the results into
+// Everything is computed in float64 from float32 embeddings, for all layers at once, by a few compiled programs: one for all
+// logistic regressions, those of the random halves for the stability included; two for PCA; one that turns the results into
 // directions and projects the data on them.
 //
 // The logistic regression is solved by Newton's method and not by L-BFGS, which scikit-learn and the paper use. The optimum is unique,

@@ -24,15 +24,21 @@ const (
 	residualGoal = 1e-12 // |G·u - lambda·u| / lambda
 )
 
-// lanczos builds a Krylov basis for each layer and both kinds of PCA. x [L, 2N, H] float32, the pairs' positives first; start
-// [L, 2, N] float64. It returns the basis [L, 2, m, N], orthonormal rows or zeros, the matrix [L, 2, m, m] in that basis, and
-// the length of the vector that would be next [L, 2].
-func lanczos(x, start *Node, m int) []*Node {
-	g := x.Graph()
-	layers, n := x.Shape().Dim(0), x.Shape().Dim(1)/2
+// pairs returns the Gram matrix D·Dᵀ [L, N, N] float64 of the differences between the first and the second half of the embeddings
+// x [L, 2N, H] float32.
+func pairs(x *Node) *Node {
+	n := x.Shape().Dim(1) / 2
 	x = ConvertDType(x, dtypes.Float64)
 	d := Sub(Slice(x, AxisRange(), AxisRange(0, n)), Slice(x, AxisRange(), AxisRange(n)))
-	gram := Dot(d, d).General([]int{2}, []int{0}, []int{2}, []int{0}) // [L, N, N]
+	return Dot(d, d).General([]int{2}, []int{0}, []int{2}, []int{0})
+}
+
+// lanczos builds a Krylov basis of m vectors for each layer and both kinds of PCA. gram [L, N, N] and start [L, 2, N], float64. It
+// returns the basis [L, 2, m, N], orthonormal rows or zeros, the matrix [L, 2, m, m] in that basis, and the length of the vector
+// that would be next [L, 2].
+func lanczos(gram, start *Node, m int) []*Node {
+	g := gram.Graph()
+	layers, n := gram.Shape().Dim(0), gram.Shape().Dim(1)
 
 	// P for both kinds: x - x·mean
 	mean := make([]float64, n*n)
@@ -84,9 +90,15 @@ func lanczosTurn(s map[string]*Node) map[string]*Node {
 	}
 }
 
-// ritz returns the first eigenvector [n] that a Krylov basis [m, n] holds for a matrix that is [m, m] in it, the two
-// largest eigenvalues, and the residual |G·u - lambda·u|, given the length of the vector that would be next.
-func ritz(basis, matrix []float64, m, n int, next float64) (u []float64, values [2]float64, residual float64, ok bool) {
+// ritz is what a Krylov basis says of a matrix.
+type ritz struct {
+	vectors  [2][]float64 // [N]: near the first two eigenvectors; the second may be zero
+	values   [2]float64   // near the two largest eigenvalues
+	residual float64      // |G·u - lambda·u| of the first
+}
+
+// newRitz reads a basis [m, n] and the matrix in it [m, m], given the length of the vector that would be next.
+func newRitz(basis, matrix []float64, m, n int, next float64) (r ritz, ok bool) {
 	symmetric := mat.NewSymDense(m, nil)
 	for i := range m {
 		for j := i; j < m; j++ {
@@ -95,21 +107,28 @@ func ritz(basis, matrix []float64, m, n int, next float64) (u []float64, values 
 	}
 	var eigen mat.EigenSym
 	if !eigen.Factorize(symmetric, true) {
-		return nil, values, 0, false
+		return ritz{}, false
 	}
-	all := eigen.Values(nil) // ascending
-	values[0] = all[m-1]
-	if m > 1 {
-		values[1] = max(all[m-2], 0)
-	}
+	values := eigen.Values(nil) // ascending
 	var vectors mat.Dense
 	eigen.VectorsTo(&vectors)
-	u = make([]float64, n)
-	for i := range m {
-		y := vectors.At(i, m-1)
-		for j := range n {
-			u[j] += y * basis[i*n+j]
+	for k := range min(2, m) {
+		r.values[k] = max(values[m-1-k], 0)
+		r.vectors[k] = make([]float64, n)
+		for i := range m {
+			y := vectors.At(i, m-1-k)
+			for j := range n {
+				r.vectors[k][j] += y * basis[i*n+j]
+			}
 		}
 	}
-	return u, values, next * math.Abs(vectors.At(m-1, m-1)), true
+	r.residual = next * math.Abs(vectors.At(m-1, m-1))
+	return r, true
+}
+
+// restart is where to begin again: along both vectors, since the first alone would be the whole basis once it is an eigenvector.
+func (r ritz) restart(start []float64) {
+	for j := range start {
+		start[j] = r.vectors[0][j] + r.vectors[1][j]
+	}
 }

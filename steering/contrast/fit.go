@@ -76,7 +76,7 @@ const memoryBudget = 1 << 30
 // Fitter holds the compiled programs of fits, so that the second fit of the same shape compiles nothing. It is for one
 // goroutine at a time.
 type Fitter struct {
-	logistic, lanczos, project *Exec
+	logistic, pairs, lanczos, project *Exec
 }
 
 // NewFitter returns a Fitter for a backend.
@@ -87,6 +87,7 @@ func NewFitter(backend compute.Backend) (*Fitter, error) {
 		build func(in []*Node) []*Node
 	}{
 		{&f.logistic, func(in []*Node) []*Node { return logistic(in[0], in[1], in[2], in[3]) }},
+		{&f.pairs, func(in []*Node) []*Node { return []*Node{pairs(in[0])} }},
 		{&f.lanczos, func(in []*Node) []*Node { return lanczos(in[0], in[1], min(in[1].Shape().Dim(2), maxBasis)) }},
 		{&f.project, func(in []*Node) []*Node { return project(in[0], in[1], in[2], in[3]) }},
 	} {
@@ -101,7 +102,7 @@ func NewFitter(backend compute.Backend) (*Fitter, error) {
 
 // Finalize frees the programs.
 func (f *Fitter) Finalize() {
-	for _, exec := range []*Exec{f.logistic, f.lanczos, f.project} {
+	for _, exec := range []*Exec{f.logistic, f.pairs, f.lanczos, f.project} {
 		exec.Finalize()
 	}
 }
@@ -296,7 +297,7 @@ func (f *Fitter) group(ctx context.Context, j *job, first, size int) ([]LayerFit
 	alpha, b, steps := values[float64](lr[0]), values[float64](lr[1]), values[int32](lr[2])
 	grams := map[Estimator][]float64{LogisticRegression: values[float64](lr[4]), DiffMeans: values[float64](lr[5])}
 
-	var axes []axis // [size, 2]
+	var axes []ritz // [size, 2]
 	if e.Paired {
 		if axes, err = f.axes(ctx, x, size, j.pos); err != nil {
 			return nil, err
@@ -312,7 +313,7 @@ func (f *Fitter) group(ctx context.Context, j *job, first, size int) ([]LayerFit
 		for kind := range 2 {
 			pair := make([]float64, m)
 			if e.Paired {
-				for i, u := range axes[2*l+kind].u {
+				for i, u := range axes[2*l+kind].vectors[0] {
 					pair[i], pair[j.pos+i] = u, -u
 				}
 			}
@@ -349,7 +350,7 @@ func (f *Fitter) group(ctx context.Context, j *job, first, size int) ([]LayerFit
 				if !e.Paired {
 					continue
 				}
-				in.variances = axes[2*l+int(kind-PCADiff)].variances(kind, j.pos)
+				in.variances = variances(kind, axes[2*l+int(kind-PCADiff)].values, j.pos)
 			}
 			estimate, err := in.estimate(layer.Norm)
 			if err != nil {
@@ -362,32 +363,33 @@ func (f *Fitter) group(ctx context.Context, j *job, first, size int) ([]LayerFit
 	return out, nil
 }
 
-// axis is a principal axis in its dual form.
-type axis struct {
-	u       []float64  // [N]: the axis is the sum of u_i·d_i
-	lambdas [2]float64 // the two largest eigenvalues of the differences' Gram matrix
-}
-
-// variances returns the explained variances of the first two axes, as scikit-learn's PCA gives them.
-func (a axis) variances(kind Estimator, pairs int) [2]float64 {
+// variances returns the explained variances of the first two axes, as scikit-learn's PCA gives them, from the eigenvalues of the
+// differences' Gram matrix.
+func variances(kind Estimator, lambdas [2]float64, pairs int) [2]float64 {
 	scale := 1 / float64(pairs-1)
 	if kind == PCACenter { // 2·N rows ±d/2
 		scale = 0.5 / float64(2*pairs-1)
 	}
-	return [2]float64{a.lambdas[0] * scale, a.lambdas[1] * scale}
+	return [2]float64{lambdas[0] * scale, lambdas[1] * scale}
 }
 
-// axes returns the first principal axes of the pairs' differences at each layer: [size, 2], pca_diff and pca_center.
-func (f *Fitter) axes(ctx context.Context, x *tensors.Tensor, size, n int) ([]axis, error) {
+// axes returns the first principal axes of the n pairs' differences at each layer in their dual form: [size, 2], pca_diff and
+// pca_center. The axis is the sum of u_i·d_i, u the first vector.
+func (f *Fitter) axes(ctx context.Context, x *tensors.Tensor, size, n int) ([]ritz, error) {
+	gram, err := call(ctx, f.pairs, x)
+	if err != nil {
+		return nil, err
+	}
+	defer finalize(gram...)
 	m := min(n, maxBasis)
 	rng := rand.New(rand.NewPCG(1, 0)) // any start that is not orthogonal to the answer
 	start := make([]float64, size*2*n)
 	for i := range start {
 		start[i] = rng.NormFloat64()
 	}
-	out := make([]axis, size*2)
+	out := make([]ritz, size*2)
 	for restart := 0; ; restart++ {
-		result, err := call(ctx, f.lanczos, x, tensors.FromFlatDataAndDimensions(start, size, 2, n))
+		result, err := call(ctx, f.lanczos, gram[0], tensors.FromFlatDataAndDimensions(start, size, 2, n))
 		if err != nil {
 			return nil, err
 		}
@@ -395,13 +397,13 @@ func (f *Fitter) axes(ctx context.Context, x *tensors.Tensor, size, n int) ([]ax
 		finalize(result...)
 		exact := true
 		for i := range out {
-			u, lambdas, residual, ok := ritz(basis[i*m*n:][:m*n], matrix[i*m*m:][:m*m], m, n, next[i])
+			r, ok := newRitz(basis[i*m*n:][:m*n], matrix[i*m*m:][:m*m], m, n, next[i])
 			if !ok {
 				return nil, errors.New("contrast: PCA: the eigenvalues were not found")
 			}
-			out[i] = axis{u, lambdas}
-			copy(start[i*n:], u)
-			exact = exact && residual <= residualGoal*lambdas[0]
+			out[i] = r
+			r.restart(start[i*n:][:n])
+			exact = exact && r.residual <= residualGoal*r.values[0]
 		}
 		if exact || m == n || restart == maxRestarts {
 			return out, nil

@@ -12,13 +12,14 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/mat"
 
 	"github.com/steerage/steerage/pjrt/pjrttest"
 	"github.com/steerage/steerage/safetensors"
 	"github.com/steerage/steerage/steering"
 )
 
-func eachBackend(t *testing.T, test func(t *testing.T, backend compute.Backend)) {
+func onBackends(t *testing.T, test func(t *testing.T, backend compute.Backend)) {
 	for name, backend := range pjrttest.Backends(t) {
 		t.Run(name, func(t *testing.T) { test(t, backend) })
 	}
@@ -147,7 +148,7 @@ func TestFitAgainstReference(t *testing.T) {
 	if dir == "" {
 		dir = "../../parity/testdata"
 	}
-	eachBackend(t, func(t *testing.T, backend compute.Backend) {
+	onBackends(t, func(t *testing.T, backend compute.Backend) {
 		worst := map[string]float64{}
 		for _, d := range datasets(t, dir) {
 			t.Run(d.name, func(t *testing.T) {
@@ -306,6 +307,47 @@ func TestPCANeedsPairs(t *testing.T) {
 	require.ErrorContains(t, err, "layer 1: pca_diff found no direction: all pairs differ alike")
 }
 
+// With more pairs than a basis holds, PCA begins again from what it found. The answer is the eigenvectors of the same matrix
+// made here another way, [hidden, hidden].
+func TestPCAOfManyPairs(t *testing.T) {
+	const n, hidden = maxBasis + 30, 110
+	e := synthetic(1, n, n, hidden, 6)
+	onBackends(t, func(t *testing.T, backend compute.Backend) {
+		fitted, err := Fit(context.Background(), backend, e, Options{Splits: -1})
+		require.NoError(t, err)
+		for l := range e.Layers {
+			for _, kind := range []Estimator{PCADiff, PCACenter} {
+				rows := mat.NewDense(n, hidden, nil)
+				for i := range n {
+					for k := range hidden {
+						rows.Set(i, k, float64(e.Positive[l][i*hidden+k])-float64(e.Negative[l][i*hidden+k]))
+					}
+				}
+				if kind == PCADiff {
+					for k := range hidden {
+						mean := mat.Sum(rows.ColView(k)) / n
+						for i := range n {
+							rows.Set(i, k, rows.At(i, k)-mean)
+						}
+					}
+				}
+				var second mat.SymDense
+				second.SymOuterK(1, rows.T())
+				var eigen mat.EigenSym
+				require.True(t, eigen.Factorize(&second, true))
+				var vectors mat.Dense
+				eigen.VectorsTo(&vectors)
+				values := eigen.Values(nil)
+				want := variances(kind, [2]float64{values[hidden-1], values[hidden-2]}, n)
+				have := fitted.Layers[l].Estimate(kind)
+				require.InEpsilon(t, want[0], have.Variances[0], 1e-10)
+				require.InEpsilon(t, want[1], have.Variances[1], 1e-2, "the second is only near")
+				require.InDelta(t, 1, math.Abs(cosine(mat.Col(nil, hidden-1, &vectors), have.Vector)), 1e-10)
+			}
+		}
+	})
+}
+
 // Fitting in groups of layers, which the budget of memory asks for with large models, gives what fitting at once gives.
 func TestGroups(t *testing.T) {
 	e := synthetic(7, 8, 8, 12, 1)
@@ -337,7 +379,7 @@ func TestGroups(t *testing.T) {
 // The halves of a split are fits of their own: the same as of these embeddings alone.
 func TestStability(t *testing.T) {
 	e := synthetic(1, 10, 10, 6, 2)
-	eachBackend(t, func(t *testing.T, backend compute.Backend) {
+	onBackends(t, func(t *testing.T, backend compute.Backend) {
 		fitted, err := Fit(context.Background(), backend, e, Options{Splits: 1, Seed: 5})
 		require.NoError(t, err)
 		j := newJob(&e, Options{Splits: 1, Seed: 5})
@@ -367,7 +409,7 @@ func TestStability(t *testing.T) {
 // Where float64 is at its end the optimum is still found: embeddings of norm 1e4 and more, with directions of all sizes, as hidden
 // states with massive activations are.
 func TestHardScales(t *testing.T) {
-	eachBackend(t, func(t *testing.T, backend compute.Backend) {
+	onBackends(t, func(t *testing.T, backend compute.Backend) {
 		for _, scale := range []float32{1e-4, 1, 1e4} {
 			e := synthetic(2, 30, 20, 40, 3)
 			for _, class := range [][][]float32{e.Positive, e.Negative} {
