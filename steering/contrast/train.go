@@ -83,6 +83,7 @@ type trainState struct {
 	bestStep                  int
 	reference                 []float64 // of pairs, then of held: log p(pos) - log p(neg), unsteered; Contrastive only
 	before                    float64   // the unsteered model's loss on the held-out pairs
+	probe                     []float64 // log p(pos) of the first batch, unsteered: tells other weights of the same shape
 	history                   []Point
 }
 
@@ -273,19 +274,19 @@ func (t *trainer) rate(step int) float64 {
 func (t *trainer) run(ctx context.Context) error {
 	err := t.train(ctx)
 	if len(t.state.history) > 0 {
-		if e := t.save(); err == nil || e != nil && ctx.Err() != nil {
-			err = errors.Join(err, e)
-		}
+		err = errors.Join(err, t.save())
 	}
 	return err
 }
 
 func (t *trainer) train(ctx context.Context) error {
 	s := &t.state
-	if len(s.history) == 0 {
-		if err := t.measureUnsteered(ctx); err != nil {
-			return err
-		}
+	first := t.measureUnsteered
+	if len(s.history) > 0 {
+		first = t.checkProbe
+	}
+	if err := first(ctx); err != nil {
+		return err
 	}
 	for len(s.history) < t.totalSteps() && !t.stopped() {
 		if err := ctx.Err(); err != nil {
@@ -314,8 +315,37 @@ func (t *trainer) stopped() bool {
 	return t.opt.Patience > 0 && t.state.bestStep > 0 && past >= t.opt.Patience*t.epochSteps()
 }
 
+// measureProbe returns the log-probabilities of the first batch's positive responses, unsteered.
+func (t *trainer) measureProbe(ctx context.Context) (probe []float64, err error) {
+	scores, err := t.scores(ctx, make([]float32, len(t.state.vectors)), t.pairs[:t.opt.Batch])
+	for _, s := range scores {
+		probe = append(probe, s.positive)
+	}
+	return probe, err
+}
+
+// checkProbe holds the model against that of the checkpoint. It allows for another machine's rounding, which is all that could
+// differ if the weights are the same.
+func (t *trainer) checkProbe(ctx context.Context) error {
+	probe, err := t.measureProbe(ctx)
+	if err != nil {
+		return err
+	}
+	for i, x := range probe {
+		if want := t.state.probe[i]; !(math.Abs(x-want) <= 1e-2*max(1, math.Abs(want))) {
+			return fmt.Errorf("checkpoint %s: log p of pair %d's positive response was %g, this model's is %g: it was made with other weights",
+				t.opt.Checkpoint, i, want, x)
+		}
+	}
+	return nil
+}
+
 // measureUnsteered fills what the unsteered model says of the pairs.
 func (t *trainer) measureUnsteered(ctx context.Context) error {
+	var err error
+	if t.state.probe, err = t.measureProbe(ctx); err != nil {
+		return err
+	}
 	zero := make([]float32, len(t.state.vectors))
 	if t.opt.Loss == Contrastive {
 		scores, err := t.scores(ctx, zero, slices.Concat(t.pairs, t.held))
@@ -330,7 +360,6 @@ func (t *trainer) measureUnsteered(ctx context.Context) error {
 	if len(t.held) == 0 {
 		return nil
 	}
-	var err error
 	t.state.before, err = t.heldOutLoss(ctx, zero)
 	return err
 }

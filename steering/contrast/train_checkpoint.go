@@ -22,6 +22,7 @@ import (
 //	vectors, moment1, moment2   F32 [K, hidden]   the vectors and Adam's moments
 //	best                        F32 [K, hidden]   the vectors that did best on the held-out pairs, if any
 //	reference                   F64 [pairs]       log p(positive) - log p(negative) of the unsteered model
+//	probe                       F64 [batch]       log p(positive) of the first pairs, unsteered, to tell other weights
 //	history                     F64 [steps, 6]    step, epoch, rate, loss, KL, held-out loss
 //
 // and in its metadata format, version, best_step, before, and what training was given: model, backend, data (a digest
@@ -58,6 +59,7 @@ func (t *trainer) save() error {
 	if s.reference != nil {
 		add("reference", safetensors.F64, []int{len(s.reference)}, s.reference)
 	}
+	add("probe", safetensors.F64, []int{len(s.probe)}, s.probe)
 	history := make([]float64, 0, len(s.history)*historyColumns)
 	for i := range s.history {
 		c := s.history[i].columns()
@@ -192,6 +194,10 @@ func decodeState(f *safetensors.File, t *trainer) (*trainState, error) {
 		if slices.ContainsFunc(s.reference, func(x float64) bool { return x-x != 0 }) {
 			return nil, errors.New("tensor reference has elements that are not finite")
 		}
+	}
+	s.probe = make([]float64, t.opt.Batch)
+	if err := read("probe", safetensors.F64, []int{len(s.probe)}, s.probe); err != nil {
+		return nil, err
 	}
 	history, _ := f.Tensor("history")
 	if len(history.Shape) != 2 || history.Shape[0] < 1 || history.Shape[0] > t.totalSteps() {

@@ -19,6 +19,7 @@ func unopened(checkpoint string) *trainer {
 	six := func(x float32) []float32 { return []float32{x, 2, -3, 4, 5, float32(math.Copysign(0, -1))} }
 	t.state = trainState{
 		vectors: six(1), moment1: six(2), moment2: six(3), best: six(4), bestStep: 1, reference: []float64{0.25, -1e-300}, before: 0.7,
+		probe:   []float64{-3},
 		history: []Point{{1, 1, 0.5, 0.6, 0, 0.1}, {2, 2, 0.25, 0.3, 0, 0.2}},
 	}
 	return t
@@ -39,6 +40,7 @@ func TestCheckpoint(t *testing.T) {
 		"tensor reference is missing":                  func(s *trainState) { s.reference = nil },
 		"history[1] is of step 3, epoch 2, want 2, 2":  func(s *trainState) { s.history[1].Step = 3 },
 		"tensor history is [3 6], want [1 to 2, 6]":    func(s *trainState) { s.history = append(s.history, Point{Step: 3}) },
+		"tensor probe is F64 [2], want F64 [1]":        func(s *trainState) { s.probe = []float64{1, 2} },
 		"best_step is 3 of 2 steps":                    func(s *trainState) { s.bestStep = 3 },
 		"best_step is 1 of 2 steps, or was not judged": func(s *trainState) { s.history[0].HeldOut = math.NaN() },
 	} {

@@ -516,6 +516,11 @@ func TestResumeRefused(t *testing.T) {
 		other.Start.Layers = append(other.Start.Layers, layer)
 	}
 	refuse(data, other, m, "start=zero")
+	tr, err := newTrainer(m, data, opt)
+	require.NoError(t, err)
+	tr.state.probe[1] *= 1.1
+	require.NoError(t, tr.save())
+	refuse(data, opt, m, "log p of pair 1's positive response was")
 	require.NoError(t, os.WriteFile(opt.Checkpoint, []byte("torn"), 0o600))
 	_, err = Train(context.Background(), m, data, opt)
 	require.ErrorContains(t, err, opt.Checkpoint)
