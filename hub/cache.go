@@ -246,6 +246,9 @@ func (s store) finish(ref Ref, l listing) error {
 		if _, ok := l.files[name]; ok {
 			continue
 		}
+		if _, err := os.Lstat(s.absent(l.commit, name)); err == nil {
+			continue
+		}
 		if err := writeFile(s.absent(l.commit, name), ""); err != nil {
 			return err
 		}

@@ -146,8 +146,9 @@ func (s *session) plan(files []file) error {
 func (s *session) take(ctx context.Context, commit string, files []file) error {
 	st := s.store(s.ref)
 	return each(ctx, files, func(ctx context.Context, f *file) error {
-		// A whole copy without a blob is what huggingface_hub makes where there are no links.
-		if !present(st.blob(f.hash), f.size) && present(filepath.Join(st.snapshot(commit), f.name), f.size) {
+		// There already, by link or, as huggingface_hub makes it where there are no links, as a copy. Nothing is written then,
+		// for the cache may be of another user.
+		if present(filepath.Join(st.snapshot(commit), f.name), f.size) {
 			s.count.add(f.size, 0)
 			return nil
 		}
