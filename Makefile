@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup plugin demo test check tools bench parity fuzz venv references llamacpp
+.PHONY: help setup plugin demo test check tools bench parity fuzz tokenizers venv references llamacpp
 
 CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/steerage
 STEERAGE := go run ./cmd/steerage
@@ -29,6 +29,28 @@ TESTFLAGS ?=
 
 test: plugin ## all tests, on every backend of this machine
 	go test $(TESTFLAGS) ./...
+	@if $(MAKE) --no-print-directory tokenizers; then \
+		$(WITH_DAULET) go test -tags daulet $(TESTFLAGS) ./tokenizer; \
+	elif [[ "$${CI:-}" == true ]]; then echo "CI=true: both tokenizers must be tested" >&2; exit 1; \
+	else echo "LEFT OUT: Hugging Face's tokenizers. There is no library (see above), so only the Go tokenizer is tested." >&2; \
+	fi
+
+# Hugging Face's tokenizers library, to check ours against in builds with the tag daulet. go.mod pins it, its Cargo.lock all below it.
+DAULET        := github.com/daulet/tokenizers
+RUST           = $(CACHE)/tokenizers-$(shell go list -m -f '{{.Version}}' $(DAULET))
+LIBTOKENIZERS  = $(RUST)/libtokenizers.a
+WITH_DAULET    = CGO_LDFLAGS="-L$(RUST)"
+
+tokenizers: ## build Hugging Face's tokenizers for -tags daulet (Rust, minutes, once), unless installed
+	@if [[ -e "$(LIBTOKENIZERS)" || -e "$$(cc -print-file-name=libtokenizers.a)" ]]; then exit; fi; \
+	if ! command -v cargo >/dev/null; then \
+		echo "neither cargo nor a libtokenizers.a is there: install Rust, or put the library where cc finds it" >&2; exit 1; fi; \
+	echo "building $(LIBTOKENIZERS)" >&2; \
+	go mod download $(DAULET); \
+	cargo build --release --locked --lib --quiet --target-dir "$(RUST)/target" \
+		--manifest-path "$$(go list -m -f '{{.Dir}}' $(DAULET))/Cargo.toml"; \
+	mv "$(RUST)/target/release/libtokenizers.a" "$(LIBTOKENIZERS)"; \
+	rm -rf "$(RUST)/target"
 
 # Linters are built from source, once for each version and each Go. A binary of theirs reads only what its own Go knows.
 STATICCHECK_VERSION := v0.8.2
@@ -68,9 +90,11 @@ STOPPED := context deadline exceeded
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	go list ./... | while read -r package; do \
-		go test -list '^Fuzz' "$$package" | { grep '^Fuzz' || true; } | while read -r target; do \
+		test=(go test); \
+		if [[ "$$package" == */tokenizer && -e "$(LIBTOKENIZERS)" ]]; then test=(env $(WITH_DAULET) go test -tags daulet); fi; \
+		"$${test[@]}" -list '^Fuzz' "$$package" | { grep '^Fuzz' || true; } | while read -r target; do \
 			echo "$$package $$target"; \
-			if ! go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package" </dev/null 2>&1 | tee "$$log"; then \
+			if ! "$${test[@]}" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package" </dev/null 2>&1 | tee "$$log"; then \
 				if ! grep -q '$(STOPPED)' "$$log" || grep -qE 'Failing input|panic|DATA RACE' "$$log"; then exit 1; fi; \
 				echo "$$target was stopped by the clock, which is no failure"; \
 			fi; \

@@ -18,6 +18,12 @@ type addedToken struct {
 	onlyIfNew bool // changes nothing when there is an added token of this content
 }
 
+// sameAs compares what a file says of two tokens.
+func (a addedToken) sameAs(b addedToken) bool {
+	a.pattern, a.onlyIfNew = b.pattern, b.onlyIfNew
+	return a == b
+}
+
 // maxAddedToken bounds the work that a text can cause at each of its positions.
 const maxAddedToken = 4096 // bytes
 

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -23,7 +24,16 @@ type BPE struct {
 	normalizedMatcher *matcher // and after
 	size              int
 
+	source source
+
 	scratch sync.Pool
+}
+
+// source is what another implementation must know of the file that was read; see daulet.go.
+type source struct {
+	normalizer, decoder node
+	addedAt, addedEnd   int  // where the value of "added_tokens" lies in the file, both 0 without one
+	addedChanged        bool // tokenizer_config.json had more to say
 }
 
 var _ Tokenizer = (*BPE)(nil)
@@ -48,7 +58,10 @@ func parseTokenizer(data []byte, more []addedToken) (*BPE, error) {
 		case key == "model" && r.peek() == '{':
 			t.model, err = readModel(r)
 		case key == "added_tokens":
+			r.space()
+			t.source.addedAt = r.pos
 			added, err = readAdded(r)
+			t.source.addedEnd = r.pos
 		default:
 			root.obj.values[key], err = r.value()
 		}
@@ -79,6 +92,7 @@ func parseTokenizer(data []byte, more []addedToken) (*BPE, error) {
 	if err := root.done(); err != nil {
 		return nil, err
 	}
+	t.source.normalizer, t.source.decoder = normalizer, decoder
 	if t.normalizers, err = readNormalizer(normalizer); err != nil {
 		return nil, err
 	}
@@ -91,6 +105,7 @@ func parseTokenizer(data []byte, more []addedToken) (*BPE, error) {
 	if err := t.addTokens(append(added, more...)); err != nil {
 		return nil, err
 	}
+	t.source.addedChanged = !slices.EqualFunc(added, t.added, addedToken.sameAs)
 	t.size = len(t.model.vocab.tokens)
 	for _, tok := range t.added {
 		t.size = max(t.size, int(tok.id)+1)
@@ -159,7 +174,7 @@ func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
 		return nil, fmt.Errorf("tokenizer: text has %d bytes, limit %d", len(text), maxText)
 	}
 	if !utf8.ValidString(text) {
-		return nil, fmt.Errorf("tokenizer: text is not UTF-8 at byte %d", invalidAt(text))
+		return nil, errNotUTF8(invalidAt(text))
 	}
 	s := t.scratch.Get().(*scratch)
 	defer func() {
@@ -190,6 +205,9 @@ func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
 	return ids, nil
 }
 
+func errNotUTF8(at int) error { return fmt.Errorf("tokenizer: text is not UTF-8 at byte %d", at) }
+
+// invalidAt returns the offset of the first byte that is not UTF-8, or the length of s.
 func invalidAt(s string) int {
 	for i, c := range s {
 		if c == utf8.RuneError {

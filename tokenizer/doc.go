@@ -1,5 +1,6 @@
 // Package tokenizer turns text into token ids and back, exactly as Hugging Face's tokenizers library does for the same
-// tokenizer.json. It is pure Go.
+// tokenizer.json. It is pure Go; in a build with the tag daulet that library itself, which is Rust, is there as well, to
+// check against (daulet.go; `make tokenizers` builds it).
 //
 // [Open] reads a model folder, [FromBytes] the contents of a tokenizer.json. [BPE.Encode] and [BPE.Decode] are the two
 // directions, [NewStream] decodes ids one by one while they are generated. Everything is immutable after loading and

@@ -50,7 +50,7 @@ func readGolden(t testing.TB, path string) []golden {
 }
 
 // check compares every direction, whole and streamed, with what Hugging Face gave.
-func (g golden) check(t *testing.T, tok *BPE) {
+func (g golden) check(t *testing.T, tok Tokenizer) {
 	t.Helper()
 	if g.Text != nil {
 		opts := EncodeOptions{AddSpecialTokens: g.AddSpecialTokens}
@@ -122,39 +122,40 @@ func referenceTokenizer(t testing.TB, dir, name string) []byte {
 	return data
 }
 
-// openReference opens a published vocabulary as a model folder, with its tokenizer_config.json.
-func openReference(t *testing.T, dir, name string) *BPE {
+// referenceFolder unpacks a published vocabulary as a model folder, with its tokenizer_config.json.
+func referenceFolder(t testing.TB, dir, name string) string {
 	t.Helper()
 	model := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(model, "tokenizer.json"), referenceTokenizer(t, dir, name), 0o600))
 	config, err := os.ReadFile(filepath.Join(dir, "tokenizers", name, "tokenizer_config.json"))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(model, "tokenizer_config.json"), config, 0o600))
-	tok, err := Open(model)
-	require.NoError(t, err)
-	return tok
+	return model
 }
 
-// TestGoldenReference runs the real Qwen3 and Llama-3 vocabularies.
+// TestGoldenReference runs the real Qwen3 and Llama-3 vocabularies in every implementation that is linked.
 func TestGoldenReference(t *testing.T) {
 	dir := reference(t)
 	for _, name := range []string{"qwen3", "llama3"} {
-		t.Run(name, func(t *testing.T) {
-			tok := openReference(t, dir, name)
-			for _, file := range []string{"tokenize_", "decode_"} {
-				for _, g := range readGolden(t, filepath.Join(dir, "golden", file+name+".jsonl")) {
-					g.check(t, tok)
+		model := referenceFolder(t, dir, name)
+		for _, impl := range Implementations() {
+			tok, err := impl.Open(model)
+			require.NoError(t, err)
+			t.Run(name+" "+impl.Name, func(t *testing.T) {
+				for _, file := range []string{"tokenize_", "decode_"} {
+					for _, g := range readGolden(t, filepath.Join(dir, "golden", file+name+".jsonl")) {
+						g.check(t, tok)
+					}
 				}
-			}
-		})
-		t.Run(name+" chat", func(t *testing.T) {
-			tok := openReference(t, dir, name)
-			for _, g := range readGolden(t, filepath.Join(dir, "golden", "chat_"+name+".jsonl")) {
-				ids, err := tok.Encode(*g.Text, false)
-				require.NoError(t, err)
-				require.Equal(t, g.IDs, ids, "line %d", g.N)
-			}
-		})
+			})
+			t.Run(name+" chat "+impl.Name, func(t *testing.T) {
+				for _, g := range readGolden(t, filepath.Join(dir, "golden", "chat_"+name+".jsonl")) {
+					ids, err := tok.Encode(*g.Text, false)
+					require.NoError(t, err)
+					require.Equal(t, g.IDs, ids, "line %d", g.N)
+				}
+			})
+		}
 	}
 }
 

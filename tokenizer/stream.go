@@ -13,11 +13,11 @@ type Stream struct {
 	ids         []int32
 }
 
-// NewStream starts a stream. Only a *BPE is decoded piece by piece; of another Tokenizer nothing is known but its whole
-// Decode, so that its text comes from Flush.
+// NewStream starts a stream. Only the tokenizers of this package are decoded piece by piece; of another nothing is known
+// but its whole Decode, so that its text comes from Flush.
 func NewStream(tok Tokenizer, skipSpecialTokens bool) *Stream {
 	s := &Stream{tok: tok, skipSpecial: skipSpecialTokens}
-	if t, ok := tok.(*BPE); ok {
+	if t, ok := tok.(interface{ newPipe() *pipe }); ok {
 		s.pipe = t.newPipe()
 	}
 	return s
@@ -57,12 +57,16 @@ func (t *BPE) Decode(ids []int32, skipSpecialTokens bool) (string, error) {
 	p.out.buf = make([]byte, 0, 4*len(ids))
 	for i, id := range ids {
 		if id < 0 {
-			return "", fmt.Errorf("tokenizer: id %d at position %d is negative", id, i)
+			return "", errNegative(id, i)
 		}
 		p.push(id, skipSpecialTokens)
 	}
 	p.chain.flush()
 	return p.take(), nil
+}
+
+func errNegative(id int32, at int) error {
+	return fmt.Errorf("tokenizer: id %d at position %d is negative", id, at)
 }
 
 // pipe is the decoders of one text under way.

@@ -13,8 +13,10 @@ import (
 type Tokenizer interface {
 	// Encode returns the ids of text. With addSpecialTokens the file's post-processor adds what the model expects
 	// around a text (for Llama-3 <|begin_of_text|>, for Qwen3 nothing). Added tokens that occur in text become their
-	// own ids, special ones too: use [BPE.EncodeWith] for text that is not trusted. Text that is not UTF-8 is an error.
+	// own ids, special ones too: use EncodeWith for text that is not trusted. Text that is not UTF-8 is an error.
 	Encode(text string, addSpecialTokens bool) ([]int32, error)
+	// EncodeWith is Encode with the choice of which added tokens are recognised inside the text.
+	EncodeWith(text string, opts EncodeOptions) ([]int32, error)
 	// Decode returns the text of ids. Ids the vocabulary does not know are dropped, as Hugging Face does; a negative
 	// id is an error. Bytes that are not UTF-8 become U+FFFD. White space is never cleaned up.
 	Decode(ids []int32, skipSpecialTokens bool) (string, error)
@@ -41,7 +43,7 @@ const (
 	AllAsText
 )
 
-// EncodeOptions are the choices of [BPE.EncodeWith]; the zero value encodes like Encode(text, false).
+// EncodeOptions are the choices of EncodeWith; the zero value encodes like Encode(text, false).
 type EncodeOptions struct {
 	AddSpecialTokens bool        // apply the post-processor
 	AddedTokens      AddedTokens // what to recognise inside the text
@@ -56,25 +58,32 @@ const (
 // Open reads tokenizer.json in a model folder, and from tokenizer_config.json the few keys that change ids
 // (see the package documentation). A missing tokenizer.json satisfies errors.Is(err, fs.ErrNotExist).
 func Open(dir string) (*BPE, error) {
-	data, err := readFile(filepath.Join(dir, "tokenizer.json"), maxTokenizerFile)
+	t, _, err := open(dir)
+	return t, err
+}
+
+// open also returns the contents of tokenizer.json.
+func open(dir string) (*BPE, []byte, error) {
+	path := filepath.Join(dir, "tokenizer.json")
+	data, err := readFile(path, maxTokenizerFile)
 	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
+		return nil, nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	config, err := readFile(filepath.Join(dir, "tokenizer_config.json"), maxConfigFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("tokenizer: %w", err)
+		return nil, nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	var more []addedToken
 	if config != nil {
 		if more, err = readConfig(config); err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer_config.json"), err)
+			return nil, nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer_config.json"), err)
 		}
 	}
 	t, err := parseTokenizer(data, more)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer.json"), err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return t, nil
+	return t, data, nil
 }
 
 // FromBytes reads the contents of a tokenizer.json. It keeps no reference to data.
