@@ -172,6 +172,7 @@ func TestUsage(t *testing.T) {
 		{"run", dir, "--dtype", "float8"},
 		{"tokenize", "text"},
 		{"tokenize", "--model", dir},
+		{"tokenize", "--model", dir, "--implementation", "perl", "text"},
 		{"tokenize", "--model", dir, "--jsonl", "text"},
 		{"inspect"},
 		{"inspect", dir, "--batch", "-1"},
@@ -361,7 +362,7 @@ func TestTokenizeLines(t *testing.T) {
 func TestDoctorAndVersion(t *testing.T) {
 	status, stdout, stderr := command(t, "", "doctor", "--backend", "go", "--json")
 	require.Equal(t, exitOK, status, stderr)
-	require.Equal(t, pjrt.Go, decodeLines[pjrt.Report](t, stdout)[0].Backend.Kind)
+	require.Equal(t, pjrt.Go, decodeLines[checkup](t, stdout)[0].Backend.Kind)
 
 	status, stdout, _ = command(t, "", "doctor", "--backend", "go")
 	require.Equal(t, exitOK, status)
@@ -370,6 +371,10 @@ func TestDoctorAndVersion(t *testing.T) {
 	status, stdout, _ = command(t, "", "version", "--json")
 	require.Equal(t, exitOK, status)
 	require.NotEmpty(t, decodeLines[versions](t, stdout)[0].Go)
+	require.Equal(t, "go", decodeLines[versions](t, stdout)[0].Tokenizers[0])
+	status, stdout, _ = command(t, "", "version")
+	require.Equal(t, exitOK, status)
+	require.Contains(t, stdout, "\ntokenizer go")
 }
 
 // TestHelp holds every command to what a user may expect of its help.

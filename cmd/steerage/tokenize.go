@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -42,6 +43,12 @@ exit status is 1 at the end. A line has at most 16 MiB.`,
 	jsonl := cmd.Flags().Bool("jsonl", false, "read and write JSON lines")
 	special := cmd.Flags().Bool("add-special-tokens", true, "let the tokenizer add what the model expects around TEXT")
 	asJSON := jsonFlag(cmd)
+	var linked []string
+	for _, impl := range tokenizer.Implementations() {
+		linked = append(linked, impl.Name)
+	}
+	with := cmd.Flags().String("implementation", linked[0], "which tokenizer works, of those linked: "+strings.Join(linked, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("implementation", cobra.FixedCompletions(linked, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("model", completeFolders)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -52,11 +59,15 @@ exit status is 1 at the end. A line has at most 16 MiB.`,
 		case !*jsonl && len(args) == 0:
 			return badUsage("TEXT is missing; \"-\" reads it from standard input, --jsonl reads lines")
 		}
+		at := slices.Index(linked, *with)
+		if at < 0 {
+			return badUsage("--implementation %q is not linked, only %s (daulet needs a build with -tags daulet)", *with, strings.Join(linked, ", "))
+		}
 		dir, err := resolve(cmd, *name, hub.Text)
 		if err != nil {
 			return err
 		}
-		tok, err := tokenizer.Open(dir)
+		tok, err := tokenizer.Implementations()[at].Open(dir)
 		if err != nil {
 			return err
 		}

@@ -5,8 +5,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/steerage/steerage/tokenizer"
 )
 
 // versions is what `steerage version --json` prints.
@@ -18,12 +21,14 @@ type versions struct {
 	Go       string            `json:"go"`
 	Platform string            `json:"platform"`
 	Modules  map[string]string `json:"modules"` // what computes
+
+	Tokenizers []string `json:"tokenizers"` // the implementations linked, the default first
 }
 
 func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the versions of steerage, Go, GoMLX and go-xla",
+		Short: "Print the versions of steerage, Go, GoMLX and go-xla, and which tokenizers are linked",
 		Example: `  steerage version
   steerage version --json`,
 		Args: cobra.NoArgs,
@@ -48,6 +53,9 @@ func newVersion() *cobra.Command {
 				_, err = fmt.Fprintf(out, "%s %s\n", m, v.Modules[m])
 			}
 		}
+		if err == nil {
+			_, err = fmt.Fprintf(out, "tokenizer %s\n", strings.Join(v.Tokenizers, ", "))
+		}
 		return err
 	}
 	return cmd
@@ -59,6 +67,9 @@ var computing = []string{"github.com/gomlx/gomlx", "github.com/gomlx/compute", "
 func readVersions() versions {
 	v := versions{Version: "(unknown)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Modules: map[string]string{}}
+	for _, impl := range tokenizer.Implementations() {
+		v.Tokenizers = append(v.Tokenizers, strings.TrimSpace(impl.Name+" "+impl.Version))
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
