@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes an exclusive lock, which the process's end frees too. waiting is called once if another holds it. It is
-// the lock of Python's filelock, which huggingface_hub takes.
+// lockFile takes an exclusive lock, which the process's end frees too. waiting is called once if that takes a
+// while. It is the lock of Python's filelock, which huggingface_hub takes.
 func lockFile(ctx context.Context, path string, waiting func()) (unlock func() error, err error) {
-	for first := true; ; first = false {
+	for tries := 1; ; tries++ {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			return nil, err
@@ -32,7 +32,7 @@ func lockFile(ctx context.Context, path string, waiting func()) (unlock func() e
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			return nil, fmt.Errorf("locking %s: %w", path, err)
 		}
-		if first {
+		if tries == 10 { // a second; files of equal bytes wait for each other for less
 			waiting()
 		}
 		select {
