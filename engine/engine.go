@@ -14,7 +14,9 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 
+	"github.com/steerage/steerage/chat"
 	"github.com/steerage/steerage/engine/schedule"
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/layers"
 	"github.com/steerage/steerage/model"
 	"github.com/steerage/steerage/pjrt"
@@ -54,10 +56,14 @@ type Model struct {
 	cfg    *model.Config
 	tok    tokenizer.Tokenizer
 	choice pjrt.Choice
-	plan   Plan
-	dev    *device
-	load   time.Duration
-	sched  schedule.Config
+
+	template    *chat.Template // nil with templateErr
+	templateErr error
+
+	plan  Plan
+	dev   *device
+	load  time.Duration
+	sched schedule.Config
 
 	mu     sync.Mutex // guards what follows
 	core   *schedule.Core
@@ -81,18 +87,17 @@ type job struct {
 // ErrClosed is returned by the methods of a model that has been closed.
 var ErrClosed = errors.New("engine: the model is closed")
 
-// Open loads the model in a folder: config.json, model.safetensors or its shards, and, if it is there, tokenizer.json.
-// Everything is checked before anything is loaded: the configuration, each tensor's name, shape and type, and the memory plan.
-func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
+// Open loads a model: a folder with config.json, model.safetensors or its shards, and, if they are there, tokenizer.json and a chat
+// template; or, where there is no such folder, "org/name[@revision]" of the Hugging Face hub, which is fetched into its cache. Everything is checked before anything is loaded: the configuration, each tensor's name, shape and type, and the memory plan.
+func Open(ctx context.Context, name string, opt Options) (_ *Model, err error) {
 	began := time.Now()
 	log := opt.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if info, err := os.Stat(dir); err != nil {
+	dir, err := locate(ctx, name)
+	if err != nil {
 		return nil, fmt.Errorf("engine: model %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("engine: model %s is not a folder", dir)
 	}
 	cfg, err := model.LoadConfig(dir)
 	if err != nil {
@@ -106,6 +111,8 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	// A template that is missing or beyond us matters to who uses it.
+	m.template, m.templateErr = chat.Open(dir)
 	weights := randomWeights(cfg)
 	if !opt.RandomWeights {
 		if weights, err = openCheckpoint(cfg, dir); err != nil {
@@ -160,6 +167,29 @@ func Open(ctx context.Context, dir string, opt Options) (_ *Model, err error) {
 		"weights", bytesString(m.plan.Weights), "backend", platform.String())
 	go m.loop()
 	return m, nil
+}
+
+// locate returns the folder of a model.
+func locate(ctx context.Context, name string) (dir string, err error) {
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && !info.IsDir():
+		return "", fmt.Errorf("%s is not a folder", name)
+	case err == nil:
+		return name, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	ref, noRef := hub.Parse(name)
+	if noRef != nil {
+		return "", fmt.Errorf("%w; nor is it a name on the hub: %w", err, noRef)
+	}
+	client, err := hub.FromEnv()
+	if err != nil {
+		return "", err
+	}
+	s, err := client.Pull(ctx, ref, hub.Model)
+	return s.Folder, err
 }
 
 func platformOf(c pjrt.Choice) layers.Platform {

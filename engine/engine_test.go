@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/stretchr/testify/require"
 
+	"github.com/steerage/steerage/chat"
 	"github.com/steerage/steerage/model"
 	"github.com/steerage/steerage/safetensors"
 
@@ -131,14 +132,16 @@ func TestRefusals(t *testing.T) {
 	m := open(t, stories, Options{Backend: "go", MaxContext: 64, MaxBatch: 2})
 	ctx := context.Background()
 	for want, r := range map[string]Request{
-		"64":              {IDs: make([]int32, 64)},
-		"id 512 at 1":     {IDs: []int32{1, 512}},
-		"id -1 at 0":      {IDs: []int32{-1}},
-		"both":            {Prompt: "a", IDs: []int32{1}},
-		"max tokens = -1": {MaxTokens: -1},
-		"temperature":     {Temperature: float32(math.NaN())},
-		"empty stop":      {Stop: []string{""}},
-		"65 stop ids":     {StopIDs: make([]int32, 65)},
+		"64":               {IDs: make([]int32, 64)},
+		"id 512 at 1":      {IDs: []int32{1, 512}},
+		"id -1 at 0":       {IDs: []int32{-1}},
+		"more than one of": {Prompt: "a", IDs: []int32{1}},
+		"no chat template": {Messages: []chat.Message{{Role: "user", Content: "hello"}}},
+		"with messages":    {Prompt: "a", ChatTemplateKwargs: map[string]any{"a": 1}},
+		"max tokens = -1":  {MaxTokens: -1},
+		"temperature":      {Temperature: float32(math.NaN())},
+		"empty stop":       {Stop: []string{""}},
+		"65 stop ids":      {StopIDs: make([]int32, 65)},
 	} {
 		_, err := m.Generate(ctx, r)
 		require.ErrorContains(t, err, want)

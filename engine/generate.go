@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/steerage/steerage/chat"
 	"github.com/steerage/steerage/engine/schedule"
 	"github.com/steerage/steerage/layers"
 	"github.com/steerage/steerage/steering"
@@ -19,10 +21,15 @@ import (
 // Request asks for a continuation. The zero value of each sampling field means what it means in layers.Params: temperature 0 is greedy,
 // and top_k, top_p and min_p are off.
 type Request struct {
-	// Prompt is text, encoded with the special tokens that the tokenizer adds. IDs is the prompt as token ids, used as they are. With neither
-	// the prompt is the BOS token alone.
-	Prompt string
-	IDs    []int32
+	// What is continued; at most one of three. Prompt is text, encoded with the special tokens that the tokenizer adds. IDs is the prompt as
+	// token ids, used as they are. Messages is a conversation, rendered by the model's chat template. With none the prompt is
+	// the BOS token alone.
+	Prompt   string
+	IDs      []int32
+	Messages []chat.Message
+	// Tools and ChatTemplateKwargs go into the template, see chat.Conversation.
+	Tools              []json.RawMessage
+	ChatTemplateKwargs map[string]any
 
 	MaxTokens   int // tokens to generate at most; 0 is as many as the context holds
 	Temperature float32
@@ -188,9 +195,21 @@ func (m *Model) Generate(ctx context.Context, r Request) (*Generation, error) {
 }
 
 func (m *Model) promptIDs(r Request) ([]int32, error) {
+	given := 0
+	for _, there := range []bool{r.Prompt != "", r.IDs != nil, r.Messages != nil} {
+		if there {
+			given++
+		}
+	}
 	switch {
-	case r.Prompt != "" && r.IDs != nil:
-		return nil, errors.New("engine: a request has both a prompt text and prompt ids")
+	case given > 1:
+		return nil, errors.New("engine: a request has more than one of a prompt text, prompt ids and messages")
+	case r.Messages == nil && (r.Tools != nil || r.ChatTemplateKwargs != nil):
+		return nil, errors.New("engine: tools and chat template arguments are for a request with messages")
+	case r.Messages != nil:
+		return m.Chat(chat.Conversation{
+			Messages: r.Messages, Tools: r.Tools, Kwargs: r.ChatTemplateKwargs, AddGenerationPrompt: true,
+		})
 	case r.IDs != nil:
 		for i, id := range r.IDs {
 			if id < 0 || int(id) >= m.cfg.VocabSize {
@@ -203,10 +222,16 @@ func (m *Model) promptIDs(r Request) ([]int32, error) {
 			return nil, errors.New("engine: an empty prompt, and the model has no bos_token_id to start from")
 		}
 		return m.cfg.BOSTokenID, nil
-	case m.tok == nil:
+	}
+	return m.encode(r.Prompt, true)
+}
+
+// encode returns the ids of a text in which special tokens are parsed.
+func (m *Model) encode(text string, addSpecialTokens bool) ([]int32, error) {
+	if m.tok == nil {
 		return nil, errors.New("engine: a prompt text needs a tokenizer, and the model's folder has no tokenizer.json")
 	}
-	ids, err := m.tok.Encode(r.Prompt, true)
+	ids, err := m.tok.Encode(text, addSpecialTokens)
 	if err != nil {
 		return nil, fmt.Errorf("engine: prompt: %w", err)
 	}
@@ -216,6 +241,28 @@ func (m *Model) promptIDs(r Request) ([]int32, error) {
 		}
 	}
 	return ids, nil
+}
+
+// Template returns the model's chat template. A model without one gives an error that wraps chat.ErrNoTemplate.
+func (m *Model) Template() (*chat.Template, error) {
+	if m.templateErr != nil {
+		return nil, fmt.Errorf("engine: %w", m.templateErr)
+	}
+	return m.template, nil
+}
+
+// Chat returns the ids of a conversation, as the model's chat template renders it. A message that spells out a special token gets that
+// token, as in every system that renders to text.
+func (m *Model) Chat(c chat.Conversation) ([]int32, error) {
+	t, err := m.Template()
+	if err != nil {
+		return nil, err
+	}
+	text, err := t.Render(c)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return m.encode(text, false) // the template has written them
 }
 
 // Cancel ends the request; it finishes as "cancelled" unless it has finished already.

@@ -38,6 +38,17 @@ type Config struct {
 	DType                 string  `json:"dtype"`                   // torch_dtype or dtype; "" when not given
 	BOSTokenID            []int32 `json:"bos_token_id"`            // bos_token_id: none or one
 	EOSTokenID            []int32 `json:"eos_token_id"`            // eos_token_id: none, one or several
+
+	Generation Generation `json:"generation_config"` // how its authors would sample from it
+}
+
+// Generation is what generation_config.json says of sampling; the zero value is greedy decoding, which is also what a model without that
+// file gets. The keys are Hugging Face's.
+type Generation struct {
+	Temperature float32 `json:"temperature"` // 0 is greedy
+	TopK        int     `json:"top_k"`       // 0 is off
+	TopP        float32 `json:"top_p"`       // 0 or 1 is off
+	MinP        float32 `json:"min_p"`       // 0 is off
 }
 
 // Limits on what a configuration may claim. They lie far above any model that this code can run and exist so that no
@@ -50,8 +61,8 @@ const (
 	maxPositions   = 1 << 27
 )
 
-// LoadConfig reads and checks dir/config.json, and takes eos_token_id from dir/generation_config.json when that file
-// has one (chat models stop at more tokens than config.json names; transformers' generate reads it the same way).
+// LoadConfig reads and checks dir/config.json, and takes eos_token_id and the sampling defaults from dir/generation_config.json when
+// that file has them (chat models stop at more tokens than config.json names; transformers' generate reads it the same way).
 func LoadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, "config.json")
 	data, err := readLimited(path)
@@ -71,8 +82,13 @@ func LoadConfig(dir string) (*Config, error) {
 		return nil, err
 	}
 	var gen struct {
-		EOS tokenIDs `json:"eos_token_id"`
-		BOS tokenIDs `json:"bos_token_id"`
+		EOS         tokenIDs `json:"eos_token_id"`
+		BOS         tokenIDs `json:"bos_token_id"`
+		DoSample    *bool    `json:"do_sample"`
+		Temperature *float32 `json:"temperature"`
+		TopK        *int     `json:"top_k"`
+		TopP        *float32 `json:"top_p"`
+		MinP        *float32 `json:"min_p"`
 	}
 	if err := json.Unmarshal(data, &gen); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -86,7 +102,36 @@ func LoadConfig(dir string) (*Config, error) {
 	if err := c.checkTokenIDs(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	// Sampling is on where the file says so, or names a temperature and does not say otherwise.
+	if gen.DoSample != nil && *gen.DoSample || gen.DoSample == nil && gen.Temperature != nil {
+		c.Generation = Generation{Temperature: or(gen.Temperature, 1), TopK: or(gen.TopK, 0), TopP: or(gen.TopP, 0), MinP: or(gen.MinP, 0)}
+		if err := c.Generation.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
 	return c, nil
+}
+
+// or returns what is pointed to, or a default.
+func or[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+func (g *Generation) check() error {
+	switch {
+	case !(g.Temperature >= 0 && g.Temperature <= 100):
+		return fmt.Errorf("temperature = %v, want 0 to 100", g.Temperature)
+	case g.TopK < 0:
+		return fmt.Errorf("top_k = %d, want at least 0", g.TopK)
+	case !(g.TopP >= 0 && g.TopP <= 1):
+		return fmt.Errorf("top_p = %v, want 0 to 1", g.TopP)
+	case !(g.MinP >= 0 && g.MinP <= 1):
+		return fmt.Errorf("min_p = %v, want 0 to 1", g.MinP)
+	}
+	return nil
 }
 
 func readLimited(path string) ([]byte, error) {

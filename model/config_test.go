@@ -223,23 +223,30 @@ func TestLoadConfig(t *testing.T) {
 	for _, c := range []struct {
 		generation string
 		bos, eos   []int32
+		sampling   Generation
 	}{
-		{"", []int32{1}, []int32{2}},
-		{`{}`, []int32{1}, []int32{2}},
-		{`{"eos_token_id": null, "bos_token_id": null}`, []int32{1}, []int32{2}},
-		{`{"eos_token_id": 5}`, []int32{1}, []int32{5}},
-		{`{"eos_token_id": [5, 6], "bos_token_id": 3, "temperature": 0.6}`, []int32{3}, []int32{5, 6}},
+		{"", []int32{1}, []int32{2}, Generation{}},
+		{`{}`, []int32{1}, []int32{2}, Generation{}},
+		{`{"eos_token_id": null, "bos_token_id": null}`, []int32{1}, []int32{2}, Generation{}},
+		{`{"eos_token_id": 5}`, []int32{1}, []int32{5}, Generation{}},
+		{`{"eos_token_id": [5, 6], "bos_token_id": 3, "temperature": 0.6}`, []int32{3}, []int32{5, 6}, Generation{Temperature: 0.6}},
+		{`{"do_sample": true, "top_k": 20, "top_p": 0.95}`, []int32{1}, []int32{2}, Generation{Temperature: 1, TopK: 20, TopP: 0.95}},
+		{`{"do_sample": false, "temperature": 0.6, "top_p": 0.9}`, []int32{1}, []int32{2}, Generation{}},
 	} {
 		got, err := LoadConfig(write(config, c.generation))
 		require.NoError(t, err, c.generation)
 		require.Equal(t, c.bos, got.BOSTokenID, c.generation)
 		require.Equal(t, c.eos, got.EOSTokenID, c.generation)
+		require.Equal(t, c.sampling, got.Generation, c.generation)
 	}
 
 	for _, c := range []struct{ config, generation, want string }{
 		{"{}", "", "config.json: "},
 		{config, "{", "generation_config.json: "},
 		{config, `{"eos_token_id": 10}`, "generation_config.json: eos_token_id = 10"},
+		{config, `{"temperature": -1}`, "generation_config.json: temperature = -1"},
+		{config, `{"do_sample": true, "top_p": 1.5}`, "generation_config.json: top_p = 1.5"},
+		{config, `{"do_sample": true, "top_k": -1}`, "generation_config.json: top_k = -1"},
 		{config + strings.Repeat(" ", maxConfigBytes), "", "config.json: larger than 4194304 bytes"},
 		{config, strings.Repeat(" ", maxConfigBytes+1), "generation_config.json: larger than 4194304 bytes"},
 	} {

@@ -2,7 +2,6 @@ package contrast
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -21,9 +20,7 @@ type ExtractOptions struct {
 	Seed              uint64
 	MaxTokens         int // of an answer; 256 if 0
 
-	// Prompt turns a system prompt (which may be empty) and a prompt into the ids that the answer follows. Nil is plain text: the two,
-	// separated by an empty line, with the special tokens that the tokenizer adds.
-	Prompt func(system, prompt string) ([]int32, error)
+	Format Format // how texts become tokens
 
 	Layers   []int      // nil: all
 	Poolings []Pooling  // the first is the one that the vector comes from; nil: DefaultPoolings
@@ -123,14 +120,16 @@ func Extract(ctx context.Context, m *engine.Model, scenarios []Scenario, opt Ext
 // extraction is a run of Extract.
 type extraction struct {
 	m         *engine.Model
+	encoder   *Encoder
 	scenarios []Scenario
 	opt       ExtractOptions
 	context   int // tokens that the model's context holds
 }
 
 func newExtraction(m *engine.Model, scenarios []Scenario, opt ExtractOptions) (*extraction, error) {
-	if m.Tokenizer() == nil {
-		return nil, errors.New("contrast: texts need a tokenizer, and the model's folder has no tokenizer.json")
+	encoder, err := NewEncoder(m, opt.Format)
+	if err != nil {
+		return nil, err
 	}
 	given := len(scenarios) > 0
 	for i := range scenarios {
@@ -164,24 +163,12 @@ func newExtraction(m *engine.Model, scenarios []Scenario, opt ExtractOptions) (*
 	if opt.Progress == nil {
 		opt.Progress = func(Step) {}
 	}
-	e := &extraction{m: m, scenarios: scenarios, opt: opt, context: m.Stats().Memory.MaxContext}
-	if opt.Prompt == nil {
-		e.opt.Prompt = e.plain
-	}
-	return e, nil
-}
-
-// plain is the prompt without a chat template.
-func (e *extraction) plain(system, prompt string) ([]int32, error) {
-	if system != "" {
-		prompt = system + "\n\n" + prompt
-	}
-	return e.m.Tokenizer().Encode(prompt, true)
+	return &extraction{m: m, encoder: encoder, scenarios: scenarios, opt: opt, context: m.Stats().Memory.MaxContext}, nil
 }
 
 // responses returns the texts of all scenarios, generating what is neither given nor kept.
 func (e *extraction) responses(ctx context.Context) ([]Response, error) {
-	key, err := keyOf(e.m.SteeringConfig(), e.opt.Model, e.scenarios, e.opt.Temperature, e.opt.TopP, e.opt.Seed, e.opt.MaxTokens)
+	key, err := keyOf(e.m.SteeringConfig(), e.opt.Model, e.scenarios, e.opt.Temperature, e.opt.TopP, e.opt.Seed, e.opt.MaxTokens, e.opt.Format)
 	if err != nil {
 		return nil, err
 	}
@@ -225,37 +212,13 @@ func (e *extraction) begin(i int, class string) (Response, error) {
 		r.System = systems[i%len(systems)]
 	}
 	var err error
-	if r.Before, err = e.opt.Prompt(r.System, s.Prompt); err != nil {
-		return r, err
-	}
 	if s.Given() {
 		r.Text, r.Finish = text, "given"
-		r.Before, r.IDs, err = Join(e.m, r.Before, s.Prompt, text)
+		r.Before, r.IDs, err = e.encoder.Answer("", s.Prompt, text)
+	} else {
+		r.Before, err = e.encoder.Prompt(r.System, s.Prompt)
 	}
 	return r, err
-}
-
-// Join returns the ids of a text that follows a prompt, encoded together where the prompt's ids are those of its plain text, as a tokenizer
-// may see other tokens at the border. before is never changed but cut, where its last tokens run on into the text.
-func Join(m *engine.Model, before []int32, prompt, text string) (prefix, ids []int32, err error) {
-	tok := m.Tokenizer()
-	alone, err := tok.Encode(prompt, true)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !slices.Equal(alone, before) { // a template's: the text begins anew
-		ids, err = tok.Encode(text, false)
-		return before, ids, err
-	}
-	whole, err := tok.Encode(prompt+text, true)
-	if err != nil {
-		return nil, nil, err
-	}
-	n := 0
-	for n < min(len(whole), len(before)) && whole[n] == before[n] {
-		n++
-	}
-	return whole[:n], whole[n:], nil
 }
 
 // generate lets the model answer, as many at a time as it takes. Which answers are generated together changes none of them.

@@ -2,10 +2,10 @@ package contrast
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,7 +222,6 @@ func TestExtractErrors(t *testing.T) {
 		}
 		return out
 	}
-	refuse := func(string, string) ([]int32, error) { return nil, errors.New("no template for this") }
 	far, err := ParsePooling("response/90..95")
 	require.NoError(t, err)
 	for want, c := range map[string]struct {
@@ -235,7 +234,6 @@ func TestExtractErrors(t *testing.T) {
 		"the context has 32":    {s: given(" ran", " sat", " ran", strings.Repeat(" on and on", 20))},
 		"layer 7":               {s: given(" ran", " sat", " ran", " ran."), opt: ExtractOptions{Layers: []int{7}}},
 		"at most -3 tokens":     {s: given(" ran", " sat"), opt: ExtractOptions{MaxTokens: -3}},
-		"no template for this":  {s: given(" ran", " sat"), opt: ExtractOptions{Prompt: refuse}},
 		"no token at positions": {s: given(" ran", " sat", " ran", " ran."), opt: ExtractOptions{Poolings: []Pooling{far}}},
 	} {
 		_, err := Extract(ctx, m, c.s, c.opt)
@@ -244,4 +242,64 @@ func TestExtractErrors(t *testing.T) {
 	bare := openWith(t, "../../parity/testdata/llama-linear-f32", engine.Options{Backend: "go"})
 	_, err = Extract(ctx, bare, given(" ran", " sat"), ExtractOptions{})
 	require.ErrorContains(t, err, "no tokenizer.json")
+}
+
+// With a chat template a prompt is a message, and an answer follows the template's generation prompt.
+func TestEncoder(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS(storyteller)))
+	write := func(template string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "chat_template.jinja"), []byte(template), 0o600))
+	}
+	write(`{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}. {% endfor %}` +
+		`{% if add_generation_prompt %}{{ who|default("bot") }}:{% endif %}`)
+	m := openWith(t, dir, engine.Options{Backend: "go", MaxContext: 128})
+	decode := func(ids []int32) string {
+		text, err := m.Tokenizer().Decode(ids, true)
+		require.NoError(t, err)
+		return text
+	}
+	for _, c := range []struct {
+		f           Format
+		system      string
+		before, ids string
+	}{
+		{Format{}, "Be nice", "system: Be nice. user: Hello. bot:", " Hi."}, // SentencePiece begins a text with a space
+		{Format{}, "", "user: Hello. bot:", " Hi."},
+		{Format{ChatTemplateKwargs: map[string]any{"who": "cat"}}, "", "user: Hello. cat:", " Hi."},
+		{Format{Raw: true}, "Be nice", "Be nice\n\nHello", "Hi."},
+	} {
+		e, err := NewEncoder(m, c.f)
+		require.NoError(t, err)
+		before, ids, err := e.Answer(c.system, "Hello", "Hi.")
+		require.NoError(t, err)
+		require.Equal(t, c.before+c.ids, decode(slices.Concat(before, ids)))
+		if !c.f.Raw {
+			require.Equal(t, c.before, decode(before))
+		}
+	}
+	e, err := NewEncoder(m, Format{Raw: true})
+	require.NoError(t, err)
+	// Whatever tokens there are at the border, the ids spell the texts, and both responses follow the same prompt.
+	for _, s := range []Scenario{
+		{Prompt: "Once upon a", Positive: " time", Negative: "bout"},
+		{Prompt: "She was hap", Positive: "py", Negative: " sad"},
+		{Prompt: "She was hap ", Positive: "py", Negative: "pier"},
+		{Positive: "One", Negative: "Two"},
+	} {
+		p, err := e.Pair(&s)
+		require.NoError(t, err)
+		require.NotEmpty(t, p.Prompt)
+		for text, ids := range map[string][]int32{s.Prompt + s.Positive: p.Positive, s.Prompt + s.Negative: p.Negative} {
+			require.NotEmpty(t, ids)
+			require.Equal(t, text, decode(slices.Concat(p.Prompt, ids)))
+		}
+	}
+
+	write(`{% for m in %}`)
+	broken := openWith(t, dir, engine.Options{Backend: "go", MaxContext: 128})
+	_, err = NewEncoder(broken, Format{})
+	require.ErrorContains(t, err, "chat_template.jinja")
+	_, err = NewEncoder(broken, Format{Raw: true})
+	require.NoError(t, err)
 }
