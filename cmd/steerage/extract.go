@@ -28,8 +28,7 @@ prompt, or the two texts are given:
   {"prompt": "I lost your book.", "positive_system": "Be kind.", "negative_system": "Be cruel."}
   {"prompt": "Once upon a time", "positive": " all were glad.", "negative": " all were sad."}
 
-A first line with system prompts alone is for all lines that have none; of a list the scenarios take turns. Texts are
-read as they stand, without a chat template.
+A first line with system prompts alone is for all lines that have none; of a list the scenarios take turns. ` + formatHelp + `
 
 The answers are kept in OUT's name with .responses.jsonl as they come, for anyone to read; after Ctrl-C the same command
 goes on from there. Standard output gets a report: for each layer Cohen's d, the stability of the direction between
@@ -66,6 +65,7 @@ from the first; the report compares all.`,
 	f.StringVar(&names.plot, "plot", "", "draw to this .svg or .png `file` (default OUT's name with .svg)")
 	f.IntVar(&model.MaxContext, "context", 0, "most tokens of prompt and answer together (default the model's, at most 8192)")
 	out := outputFlags(cmd)
+	format := formatFlags(cmd)
 	backend, log := backendFlag(cmd), verboseFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("estimator", cobra.FixedCompletions(
 		[]string{"logistic", "diff_means", "pca_diff", "pca_center"}, cobra.ShellCompDirectiveNoFileComp))
@@ -89,6 +89,7 @@ from the first; the report compares all.`,
 		if opt.Temperature == 0 {
 			opt.Temperature = -1 // greedy, as ExtractOptions has it
 		}
+		opt.Format = *format
 		opt.Model, opt.Data = folderName(args[0]), filepath.Base(args[1])
 		choice.out, choice.file = out, args[2]
 		if opt.Keep == "" {

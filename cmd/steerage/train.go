@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
@@ -40,7 +39,7 @@ does not look at the negative one. With --neutral the model is also held to what
 
   {"prompt": "The capital of France is", "response": " Paris, a city"}
 
-of which the response may be missing. With --held-out a share of the pairs is set aside; the result is then the vector of
+of which the response may be missing. ` + formatHelp + ` With --held-out a share of the pairs is set aside; the result is then the vector of
 the epoch that did best on them.
 
 Training is kept in OUT's name with .checkpoint.safetensors as it goes on. After Ctrl-C, or whatever else ends it, the
@@ -78,6 +77,7 @@ the loss goes to OUT's name with .svg. Nothing is overwritten without --force.`,
 	f.StringVar(&n.plot, "plot", "", "draw to this .svg or .png `file` (default OUT's name with .svg)")
 	f.IntVar(&model.MaxContext, "context", 0, "most tokens of prompt and response together (default the model's, at most 8192)")
 	out := outputFlags(cmd)
+	n.format = formatFlags(cmd)
 	backend, log := backendFlag(cmd), verboseFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("loss", cobra.FixedCompletions([]string{"contrastive", "ce"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("schedule", cobra.FixedCompletions([]string{"cosine", "constant"}, cobra.ShellCompDirectiveNoFileComp))
@@ -135,7 +135,11 @@ the loss goes to OUT's name with .svg. Nothing is overwritten without --force.`,
 }
 
 // trainNames are the flags of train that are names of something.
-type trainNames struct{ layer, loss, schedule, positions, neutral, start, plot string }
+type trainNames struct {
+	layer, loss, schedule, positions, neutral, start, plot string
+
+	format *contrast.Format
+}
 
 // parse reads those that are no files.
 func (n *trainNames) parse(opt *contrast.TrainOptions) (err error) {
@@ -314,56 +318,26 @@ func (t *training) run(cmd *cobra.Command, dir string, model engine.Options, opt
 
 // encode turns the texts into token ids.
 func (t *training) encode(m *engine.Model, opt *contrast.TrainOptions) ([]contrast.Pair, error) {
-	tok := m.Tokenizer()
-	if tok == nil {
-		return nil, errors.New("texts need a tokenizer, and the model's folder has no tokenizer.json")
+	e, err := contrast.NewEncoder(m, *t.names.format)
+	if err != nil {
+		return nil, err
 	}
 	var pairs []contrast.Pair
 	for i := range t.pairs {
-		p, err := encodePair(m, &t.pairs[i])
+		p, err := e.Pair(&t.pairs[i])
 		if err != nil {
 			return nil, fmt.Errorf("pair %d: %w", i, err)
 		}
 		pairs = append(pairs, p)
 	}
 	for i, text := range t.neutral {
-		before, err := tok.Encode(text.Prompt, true)
-		if err != nil {
+		var s engine.Sequence
+		if s.Prompt, s.Continuation, err = e.Answer("", text.Prompt, text.Response); err != nil {
 			return nil, fmt.Errorf("neutral text %d: %w", i, err)
-		}
-		s := engine.Sequence{Prompt: before}
-		if text.Response != "" {
-			if s.Prompt, s.Continuation, err = contrast.Join(m, before, text.Prompt, text.Response); err != nil {
-				return nil, fmt.Errorf("neutral text %d: %w", i, err)
-			}
 		}
 		opt.Neutral = append(opt.Neutral, s)
 	}
 	return pairs, nil
-}
-
-// encodePair encodes each response together with the prompt. Where the two disagree about the prompt's last tokens, these
-// are counted to the responses.
-func encodePair(m *engine.Model, s *contrast.Scenario) (p contrast.Pair, err error) {
-	before, err := m.Tokenizer().Encode(s.Prompt, true)
-	if err != nil {
-		return p, err
-	}
-	positive, ids, err := contrast.Join(m, before, s.Prompt, s.Positive)
-	if err != nil {
-		return p, err
-	}
-	p.Positive = ids
-	negative, ids, err := contrast.Join(m, before, s.Prompt, s.Negative)
-	if err != nil {
-		return p, err
-	}
-	p.Negative = ids
-	n := min(len(positive), len(negative)) // both begin as before does
-	p.Prompt = before[:n]
-	p.Positive = slices.Concat(positive[n:], p.Positive)
-	p.Negative = slices.Concat(negative[n:], p.Negative)
-	return p, nil
 }
 
 func (r *trained) writeText(w io.Writer, v *steering.Vector) error {

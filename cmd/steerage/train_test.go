@@ -12,9 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/steerage/steerage/engine"
 	"github.com/steerage/steerage/steering"
-	"github.com/steerage/steerage/steering/contrast"
 )
 
 func TestTrain(t *testing.T) {
@@ -121,30 +119,6 @@ func TestTrainRefuses(t *testing.T) {
 		require.Contains(t, last, want)
 	}
 	require.NoFileExists(t, out)
-}
-
-// TestEncodePair looks at borders: whatever tokens the tokenizer makes there, the ids spell the texts, and both responses
-// follow the same prompt.
-func TestEncodePair(t *testing.T) {
-	m, err := engine.Open(t.Context(), demoFolder(t), engine.Options{Backend: "go"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, m.Close()) })
-	for _, s := range []contrast.Scenario{
-		{Prompt: "Once upon a", Positive: " time", Negative: "bout"},
-		{Prompt: "She was hap", Positive: "py", Negative: " sad"},
-		{Prompt: "She was hap ", Positive: "py", Negative: "pier"},
-		{Positive: "One", Negative: "Two"},
-	} {
-		p, err := encodePair(m, &s)
-		require.NoError(t, err)
-		require.NotEmpty(t, p.Prompt)
-		for text, ids := range map[string][]int32{s.Prompt + s.Positive: p.Positive, s.Prompt + s.Negative: p.Negative} {
-			require.NotEmpty(t, ids)
-			got, err := m.Tokenizer().Decode(append(append([]int32{}, p.Prompt...), ids...), true)
-			require.NoError(t, err)
-			require.Equal(t, text, got)
-		}
-	}
 }
 
 var neutralSeeds = map[string]string{ // text: the error, "" for none
