@@ -170,11 +170,8 @@ const maxText = math.MaxInt32 / 4
 
 // EncodeWith encodes text with options.
 func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
-	if len(text) > maxText {
-		return nil, fmt.Errorf("tokenizer: text has %d bytes, limit %d", len(text), maxText)
-	}
-	if !utf8.ValidString(text) {
-		return nil, errNotUTF8(invalidAt(text))
+	if err := opts.check(text); err != nil {
+		return nil, err
 	}
 	s := t.scratch.Get().(*scratch)
 	defer func() {
@@ -205,7 +202,20 @@ func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
 	return ids, nil
 }
 
-func errNotUTF8(at int) error { return fmt.Errorf("tokenizer: text is not UTF-8 at byte %d", at) }
+// check refuses what no implementation encodes.
+func (opts EncodeOptions) check(text string) error {
+	limit := maxText
+	if opts.MaxBytes > 0 {
+		limit = min(limit, opts.MaxBytes)
+	}
+	if len(text) > limit {
+		return fmt.Errorf("tokenizer: text has %d bytes, limit %d", len(text), limit)
+	}
+	if !utf8.ValidString(text) {
+		return fmt.Errorf("tokenizer: text is not UTF-8 at byte %d", invalidAt(text))
+	}
+	return nil
+}
 
 // invalidAt returns the offset of the first byte that is not UTF-8, or the length of s.
 func invalidAt(s string) int {

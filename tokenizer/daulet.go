@@ -187,11 +187,11 @@ func (d *Daulet) Encode(text string, addSpecialTokens bool) ([]int32, error) {
 
 // EncodeWith is [Tokenizer.EncodeWith].
 func (d *Daulet) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
+	if err := opts.check(text); err != nil {
+		return nil, err
+	}
 	if len(text) > maxDauletText || strings.IndexByte(text, 0) >= 0 {
 		return d.BPE.EncodeWith(text, opts)
-	}
-	if at := invalidAt(text); at < len(text) {
-		return nil, errNotUTF8(at)
 	}
 	h, err := d.rust[opts.AddedTokens]()
 	if err != nil {

@@ -23,6 +23,12 @@ func TestEncodeRefusesBrokenText(t *testing.T) {
 	text, err := tok.Decode(ids, false)
 	require.NoError(t, err)
 	require.Equal(t, "\x00\uFFFD", text)
+	for limit, refused := range map[int]bool{0: false, 3: true, 4: false, 1 << 40: false} {
+		_, err := tok.EncodeWith("\x00\uFFFD", EncodeOptions{MaxBytes: limit})
+		require.Equal(t, refused, err != nil, "%d", limit)
+	}
+	_, err = tok.EncodeWith("\x00\uFFFD", EncodeOptions{MaxBytes: 3})
+	require.EqualError(t, err, "tokenizer: text has 4 bytes, limit 3")
 	_, err = tok.Decode([]int32{1, -1}, false)
 	require.ErrorContains(t, err, "id -1 at position 1 is negative")
 }

@@ -47,6 +47,7 @@ const (
 type EncodeOptions struct {
 	AddSpecialTokens bool        // apply the post-processor
 	AddedTokens      AddedTokens // what to recognise inside the text
+	MaxBytes         int         // a longer text is an error; 0 is 512 MiB, which is also the most
 }
 
 // Files larger than these are refused before they are read. The largest published tokenizer.json is near 35 MB.
