@@ -70,6 +70,7 @@ type trainer struct {
 	held     []Pair // held out
 	neutral  []text
 	data     string // digest of all of them
+	config   steering.Config
 	backend  string // on which bits depend
 
 	state trainState
@@ -96,12 +97,13 @@ func newTrainer(m *engine.Model, data []Pair, opt TrainOptions) (*trainer, error
 	orDefault(&opt.CheckpointEvery, 10*time.Second)
 	opt.Layers = slices.Sorted(slices.Values(opt.Layers))
 	cfg := m.Config()
-	if err := opt.validate(cfg); err != nil {
+	if err := opt.validate(m.SteeringConfig()); err != nil {
 		return nil, err
 	}
 	t := &trainer{
 		model: m, opt: opt, programs: &trainPrograms{cfg, opt.Layers, opt.Loss},
-		rope: &ropeTables{cfg, map[int][2][]float32{}}, data: digestPairs(data, &opt), backend: m.Backend().Kind,
+		rope: &ropeTables{cfg, map[int][2][]float32{}}, data: digestPairs(data, &opt),
+		config: m.SteeringConfig(), backend: m.Backend().Kind,
 	}
 	context := m.Stats().Memory.MaxContext
 	for i, p := range data {
@@ -544,13 +546,4 @@ func finite(x []float32) bool {
 		}
 	}
 	return true
-}
-
-// modelConfig is what a vector is checked against.
-func modelConfig(c *model.Config) steering.Config {
-	return steering.Config{
-		Architecture: c.Architecture, HiddenSize: c.HiddenSize, IntermediateSize: c.IntermediateSize,
-		NumHiddenLayers: c.NumHiddenLayers, NumAttentionHeads: c.NumAttentionHeads, NumKeyValueHeads: c.NumKeyValueHeads,
-		HeadDim: c.HeadDim, VocabSize: c.VocabSize,
-	}
 }

@@ -90,7 +90,7 @@ func (t *trainer) identity() map[string]string {
 	}
 	return map[string]string{
 		"format": checkpointFormat, "version": checkpointVersion, "layer_convention": "block output, 0-based",
-		"model":   modelConfig(t.programs.cfg).Fingerprint(),
+		"model":   t.config.Fingerprint(),
 		"backend": t.backend,
 		"data":    t.data,
 		"options": fmt.Sprintf("loss=%v layers=%v positions=%v beta=%g both_signs=%t max_norm=%g kl_weight=%g learning_rate=%g "+

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/steerage/steerage/engine"
-	"github.com/steerage/steerage/model"
 	"github.com/steerage/steerage/steering"
 )
 
@@ -122,7 +121,7 @@ func orDefault[T comparable](x *T, value T) {
 }
 
 // validate checks what can be checked without data.
-func (o *TrainOptions) validate(cfg *model.Config) error {
+func (o *TrainOptions) validate(cfg steering.Config) error {
 	for _, x := range []struct {
 		name  string
 		value float64
@@ -177,7 +176,7 @@ func (o *TrainOptions) validate(cfg *model.Config) error {
 		if err := o.Start.Validate(); err != nil {
 			return fmt.Errorf("start: %w", err)
 		}
-		if err := o.Start.Check(modelConfig(cfg), false); err != nil {
+		if err := o.Start.Check(cfg, false); err != nil {
 			return fmt.Errorf("start: %w", err)
 		}
 		for _, l := range o.Layers {

@@ -20,7 +20,7 @@ func (t *trainer) result(ctx context.Context) (*Trained, error) {
 	}
 	cfg := t.programs.cfg
 	v := &steering.Vector{Hidden: cfg.HiddenSize, Provenance: t.opt.Provenance}
-	v.Fingerprint, v.NumHiddenLayers = modelConfig(cfg).Fingerprint(), cfg.NumHiddenLayers
+	v.Fingerprint, v.NumHiddenLayers = t.config.Fingerprint(), cfg.NumHiddenLayers
 	orDefault(&v.Method, fmt.Sprintf("trained: %v loss, positions %v", t.opt.Loss, t.opt.Positions))
 	notes := map[string]string{
 		"step": strconv.Itoa(out.Step), "seed": strconv.FormatUint(t.opt.Seed, 10), "token_digest": t.data,
