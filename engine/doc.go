@@ -25,6 +25,16 @@
 // matrix products; a sampled
 // token is a pure function of logits, the request's parameters and its own seed.
 //
-// Files in reading order: engine.go (Open, Close, the loop), generate.go (requests and their streams), device.go (plans to
-// device calls), programs.go (graphs), weights.go (loading), plan.go (memory), score.go (log-probabilities and traces).
+// # Steering
+//
+// A request's Steering is checked once and becomes a row of three small input arrays (package steering). Each program with a forward pass
+// exists without steering and with it; the engine takes the one without when nobody in a call is steered, and the other is compiled
+// once, whatever vectors, layers, methods and positions the batch holds. What a request's vectors did comes back with its result. A row
+// that nobody steers, and one whose steering moves nothing, has the same bits in both.
+//
+// # Files
+//
+// In reading order: engine.go (Open, Close, the loop), generate.go (requests and their streams), session.go (conversations), steer.go
+// (steering on its way to the device), device.go (plans to device calls), programs.go (graphs), weights.go and random.go (loading),
+// plan.go (memory), score.go (log-probabilities and traces), capture.go (pooled hidden states), use.go (graphs of the caller's own).
 package engine

@@ -2,6 +2,19 @@
 // to the same questions. It estimates the direction between the classes from their hidden states, says how much the estimate can
 // be trusted, and hands it on as a steering.Vector.
 //
+// # From scenarios to a vector
+//
+// [ReadScenarios] reads prompts that a model answers under two system prompts, or prompts with two texts. [Extract] lets the model answer,
+// captures the hidden states of the answers, pooled to one embedding for each text and layer, and fits:
+//
+//	scenarios, err := contrast.LoadScenarios("honesty.jsonl")
+//	x, err := contrast.Extract(ctx, m, scenarios, contrast.ExtractOptions{Keep: "honesty.responses.jsonl"})
+//	v, err := x.Vector(contrast.LogisticRegression)
+//	layer, probes, err := x.ChooseLayer(ctx, m, contrast.LogisticRegression, nil)
+//
+// [Train] takes another way: the vector is trained by gradient through the frozen model, so that it makes one class of responses likelier
+// than the other ([Contrastive]), or likely ([CE]).
+//
 // # Fitting
 //
 // [Fit] takes [Embeddings], the pooled hidden states of both classes at some layers, and returns a [Fitted]: for each layer what four
