@@ -340,7 +340,7 @@ func (r *run) slice(x value, s *sliceExpr, a *activation) value {
 		}
 		i, ok := index(v)
 		if !ok {
-			r.fail("a slice needs integers, not %s", describe(v))
+			r.fail("slicing by %s is not supported", describe(v))
 		}
 		return i, true
 	}
@@ -424,7 +424,7 @@ func (r *run) slice(x value, s *sliceExpr, a *activation) value {
 	case *undefined:
 		r.fail("%s", x.hint)
 	}
-	r.fail("%s cannot be sliced", describe(x))
+	r.fail("slicing %s is not supported", describe(x))
 	return nil
 }
 

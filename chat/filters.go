@@ -713,7 +713,6 @@ func init() { // not a composite literal: map reaches back to it
 					return x.start + (x.n-1)*x.step
 				}
 			case *undefined:
-				r.fail("%s", x.hint)
 			default:
 				r.fail("last: %s cannot be read from its end", describe(x))
 			}
@@ -753,8 +752,6 @@ func init() { // not a composite literal: map reaches back to it
 				items := r.collect(x)
 				slices.Reverse(items)
 				return &list{items}
-			case *undefined:
-				r.fail("%s", x.hint)
 			}
 			kind := map[string]string{"list": "list_reverseiterator", "dict": "dict_reversekeyiterator"}[typeName(x)]
 			if kind == "" {
@@ -841,23 +838,24 @@ func init() { // not a composite literal: map reaches back to it
 		},
 		"truncate": func(r *run, x value, args []value, kw []keyword) value {
 			a := r.bind("truncate", args, kw, 0, "length", "killwords", "end", "leeway")
-			s, ok := x.(string)
-			if !ok {
-				r.fail("truncate needs a string, not %s", describe(x))
-			}
 			n, end, leeway := r.intArg("truncate", a[0], 255), r.stringArg("truncate", a[2], "..."), 5
 			if given(a[3]) != nil {
 				leeway = r.intArg("truncate", a[3], 5)
 			}
-			r.alloc(5 * len(s))
-			runes := []rune(s)
 			tail := utf8.RuneCountInString(end)
 			if n < tail || leeway < 0 {
 				r.fail("truncate: bad length %d or leeway %d", n, leeway)
 			}
-			if len(runes)-leeway <= n {
-				return s
+			size := r.length(x)
+			if size >= 0 && size-leeway <= n {
+				return x
 			}
+			s, ok := x.(string)
+			if !ok {
+				r.fail("truncate needs a string, not %s", describe(x))
+			}
+			r.alloc(5 * len(s))
+			runes := []rune(s)
 			s = string(runes[:n-tail])
 			if !r.truthArg(a[1], false) {
 				if i := strings.LastIndexByte(s, ' '); i >= 0 {

@@ -485,7 +485,7 @@ func (r *run) formatValue(v value, specification string) string {
 		return r.formatText(s, sp)
 	}
 	_, _, f, kind := number(v)
-	if isBool(v) && sp.verb == 0 || kind == 0 {
+	if kind == 0 {
 		bad()
 	}
 	verb := sp.verb
@@ -511,6 +511,8 @@ func (r *run) formatValue(v value, specification string) string {
 		negative = math.Signbit(f) && !math.IsNaN(f)
 	case kind == 2 && verb == 0 && sp.precision < 0 && !sp.alternate:
 		digits, negative = floatRepr(math.Abs(f)), math.Signbit(f) && !math.IsNaN(f)
+	case kind == 2 && verb == 0:
+		r.fail("format: a precision without a type is not supported for a float")
 	default:
 		bad()
 	}

@@ -123,3 +123,18 @@ func TestGolden(t *testing.T) {
 		})
 	}
 }
+
+// goldenTemplates returns the templates of testdata by name.
+func goldenTemplates(t testing.TB) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/templates/*.jinja")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	templates := map[string]string{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		templates[strings.TrimSuffix(filepath.Base(path), ".jinja")] = string(data)
+	}
+	return templates
+}

@@ -4,6 +4,7 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -199,6 +200,9 @@ func blockEnd(s, delimiter string, trim bool) int {
 }
 
 func (l *lexer) comment() {
+	if l.pos == len(l.src) {
+		return // jinja2 forgives one that begins at the very end
+	}
 	for at := l.pos; ; at++ {
 		i := strings.Index(l.src[at:], "#}")
 		if i < 0 {
@@ -217,6 +221,9 @@ func (l *lexer) comment() {
 }
 
 func (l *lexer) raw() {
+	if l.pos == len(l.src) {
+		return
+	}
 	for at := l.pos; ; at++ {
 		i := strings.Index(l.src[at:], "{%")
 		if i < 0 {
@@ -276,6 +283,9 @@ func (l *lexer) tag(block bool) {
 				case "//", "**", "==", "!=", ">=", "<=":
 					n = 2
 				}
+			}
+			if c := firstRune(rest); c >= utf8.RuneSelf && unicode.IsLetter(c) {
+				l.fail("a name that is not ASCII is not supported: it begins with %q", c)
 			}
 			if n == 1 && strings.IndexByte("+-/*%~[](){}><=.:|,;", c) < 0 {
 				l.fail("unexpected character %q", firstRune(rest))

@@ -181,11 +181,7 @@ func (p *parser) statement() []node {
 		return []node{c}
 	case "filter":
 		p.next()
-		filter := p.filter(nil)
-		for p.isOp("|") {
-			p.next()
-			filter = p.filter(filter)
-		}
+		filter := p.filters(p.filter(nil))
 		body, _ := p.body("endfilter")
 		return []node{&filterStmt{pos: line, filter: filter, body: body}}
 	case "with":
