@@ -164,8 +164,8 @@ func TestDauletRefuses(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// TestDauletFrees: tokenizers that nobody holds are freed, and not while they are used.
-func TestDauletFrees(t *testing.T) {
+// TestDauletKeptWhileUsed: the cleanup of a tokenizer does not free it under a call.
+func TestDauletKeptWhileUsed(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "qwen.json"))
 	require.NoError(t, err)
 	for range 50 {

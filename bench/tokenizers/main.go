@@ -44,15 +44,10 @@ func run(dir, name, corpora string, rounds int) error {
 		return fmt.Errorf("%s is not linked", name)
 	}
 	impl := tokenizer.Implementations()[at]
-	data, err := os.ReadFile(corpora)
+	texts, err := read(corpora)
 	if err != nil {
 		return err
 	}
-	var texts map[string][]string
-	if err := json.Unmarshal(data, &texts); err != nil {
-		return err
-	}
-	data = nil
 	debug.FreeOSMemory()
 	before := resident()
 	began, clock := used(), time.Now()
@@ -108,6 +103,14 @@ func run(dir, name, corpora string, rounds int) error {
 		"name": strings.TrimSpace(impl.Name + " " + impl.Version), "load_s": load.Seconds(), "load_wall_s": wall.Seconds(),
 		"memory_mb": memory, "corpora": result,
 	})
+}
+
+func read(corpora string) (texts map[string][]string, err error) {
+	data, err := os.ReadFile(corpora)
+	if err != nil {
+		return nil, err
+	}
+	return texts, json.Unmarshal(data, &texts)
 }
 
 // median returns the CPU seconds of the middle one of some runs.
