@@ -75,3 +75,14 @@ func ExampleBPE_EncodeWith() {
 	// 1 true
 	// 5 false
 }
+
+// The default comes first; a build with the tag daulet has another.
+func ExampleImplementations() {
+	impl := tokenizer.Implementations()[0]
+	tok, err := impl.Open("../cmd/steerage/demo/stories260k")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(impl.Name, tok.VocabSize())
+	// Output: go 512
+}
