@@ -116,7 +116,8 @@ type Template struct {
 	root   *funcInfo
 	enter  []load
 	tokens map[string]string // the special tokens, by their names in the template
-	tools  *Template         // used instead where there are tools, or nil
+	max    limits
+	tools  *Template // used instead where there are tools, or nil
 }
 
 // New reads a template. tokens are the special tokens it can name, such as "bos_token"; nil is fine.
@@ -131,7 +132,7 @@ func newTemplate(file, source string, tokens map[string]string) (t *Template, er
 		return nil, &Error{File: file, Msg: fmt.Sprintf("a template of %d bytes, where %d is the most", len(source), maxTemplate)}
 	}
 	defer catch(file, &err)
-	t = &Template{file: file, tokens: maps.Clone(tokens)}
+	t = &Template{file: file, max: defaultLimits, tokens: maps.Clone(tokens)}
 	t.body = parse(source)
 	t.root, t.enter = resolveScopes(t.body)
 	return t, nil
@@ -166,7 +167,7 @@ func (t *Template) Render(c Conversation) (text string, err error) {
 	if now.IsZero() {
 		now = time.Now()
 	}
-	r := &run{vars: vars, now: now}
+	r := &run{max: t.max, vars: vars, now: now}
 	a := newActivation(t.root, nil)
 	r.enter(a, t.enter)
 	out := &builder{r: r}

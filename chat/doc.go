@@ -52,7 +52,7 @@
 // file, no reflection and no Go method in reach, attributes are a closed list for each type, and lists and
 // dicts cannot be changed, as in jinja2's ImmutableSandboxedEnvironment. Steps, bytes allocated, bytes of output, the
 // depth of calls, of values and of the syntax tree, the length of a range and the digits of a number are limited
-// (see the constants of run.go and value.go), so that every template ends, in bounded time and memory, if only in an
+// (see defaultLimits and the constants in run.go and value.go), so that every template ends, in bounded time and memory, if only in an
 // error.
 //
 // A template is not checked for what it writes, and a user who writes <|im_end|> into a message writes a control token:

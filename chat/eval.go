@@ -485,8 +485,8 @@ func (r *run) binary(op string, a, b value) value {
 				}
 				r.alloc(len(a) + len(b))
 				r.scan(len(a) + len(b))
-				if len(a)+len(b) > maxOutput {
-					r.fail("a string is longer than %d MiB", maxOutput>>20)
+				if len(a)+len(b) > r.max.text {
+					r.fail("a string is longer than %d MiB", r.max.text>>20)
 				}
 				return a + b
 			}
@@ -560,8 +560,8 @@ func (r *run) repeat(v value, n int) value {
 	switch v := v.(type) {
 	case string:
 		total := r.repeated(len(v), n)
-		if total > maxOutput {
-			r.fail("a string is longer than %d MiB", maxOutput>>20)
+		if total > r.max.text {
+			r.fail("a string is longer than %d MiB", r.max.text>>20)
 		}
 		r.alloc(total)
 		if total == 0 {

@@ -175,7 +175,7 @@ func choose(name string, keep, attr bool) filterFunc {
 			}
 			next = r.mustIterate(x)
 		}
-		return &generator{kind: "generator", next: func() (value, bool) {
+		return r.generate(x, func() (value, bool) {
 			if !started {
 				start()
 			}
@@ -188,7 +188,7 @@ func choose(name string, keep, attr bool) filterFunc {
 					return item, true
 				}
 			}
-		}}
+		})
 	}
 }
 
@@ -213,7 +213,7 @@ func mapFilter(r *run, x value, args []value, kw []keyword) value {
 		}
 		next = r.mustIterate(x)
 	}
-	return &generator{kind: "generator", next: func() (value, bool) {
+	return r.generate(x, func() (value, bool) {
 		if next == nil {
 			start()
 		}
@@ -222,7 +222,7 @@ func mapFilter(r *run, x value, args []value, kw []keyword) value {
 			return nil, false
 		}
 		return f(item), true
-	}}
+	})
 }
 
 func (r *run) generatorOf(items []value, kind string) *generator {
@@ -506,7 +506,7 @@ func init() { // not a composite literal: map reaches back to it
 			next := r.mustIterate(x)
 			var held value
 			has := false
-			return &generator{kind: "generator", next: func() (value, bool) {
+			return r.generate(x, func() (value, bool) {
 				var row []value
 				if has {
 					row, has = append(row, held), false
@@ -536,7 +536,7 @@ func init() { // not a composite literal: map reaches back to it
 					}
 				}
 				return &list{row}, true
-			}}
+			})
 		},
 		"capitalize": textFilter("capitalize", capitalize),
 		"center": func(r *run, x value, args []value, kw []keyword) value {
@@ -660,10 +660,10 @@ func init() { // not a composite literal: map reaches back to it
 				next, _ := r.iterate(&view{x, "items"})
 				return &generator{next: next, kind: "generator"}
 			}
-			return &generator{kind: "generator", next: func() (value, bool) {
+			return r.generate(x, func() (value, bool) {
 				r.fail("items needs a dict, not %s", describe(x))
 				return nil, false
-			}}
+			})
 		},
 		"join": func(r *run, x value, args []value, kw []keyword) value {
 			a := r.bind("join", args, kw, 0, "d", "attribute")
@@ -780,7 +780,7 @@ func init() { // not a composite literal: map reaches back to it
 			items := r.collect(x)
 			per, extra := len(items)/n, len(items)%n
 			i, offset := 0, 0
-			return &generator{kind: "generator", next: func() (value, bool) {
+			return r.generate(x, func() (value, bool) {
 				if i >= n {
 					return nil, false
 				}
@@ -796,7 +796,7 @@ func init() { // not a composite literal: map reaches back to it
 				}
 				i++
 				return &list{part}, true
-			}}
+			})
 		},
 		"sort": func(r *run, x value, args []value, kw []keyword) value {
 			a := r.bind("sort", args, kw, 0, "reverse", "case_sensitive", "attribute")
@@ -869,7 +869,7 @@ func init() { // not a composite literal: map reaches back to it
 			key := r.getter(given(a[1]), !r.truthArg(a[0], false), nil)
 			seen := map[any]bool{}
 			var next func() (value, bool)
-			return &generator{kind: "generator", next: func() (value, bool) {
+			return r.generate(x, func() (value, bool) {
 				if next == nil {
 					next = r.mustIterate(x)
 				}
@@ -885,7 +885,7 @@ func init() { // not a composite literal: map reaches back to it
 						return item, true
 					}
 				}
-			}}
+			})
 		},
 		"upper":     textFilter("upper", toUpper),
 		"urlencode": refused("urlencode"),

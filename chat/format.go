@@ -45,7 +45,7 @@ func (r *run) percent(s string, arg value) value {
 			return r.intArg("%*", next(), 0)
 		}
 		n := 0
-		for *i < len(s) && isASCIIDigit(s[*i]) && n < maxOutput {
+		for *i < len(s) && isASCIIDigit(s[*i]) && n < r.max.text {
 			n = n*10 + int(s[*i]-'0')
 			*i++
 		}
@@ -435,7 +435,7 @@ func (r *run) parseSpec(s string) spec {
 	}
 	number := func() int {
 		n, i := 0, 0
-		for ; i < len(s) && isASCIIDigit(s[i]) && n < maxOutput; i++ {
+		for ; i < len(s) && isASCIIDigit(s[i]) && n < r.max.text; i++ {
 			n = n*10 + int(s[i]-'0')
 		}
 		if s = s[i:]; i == 0 {

@@ -10,15 +10,20 @@ import (
 
 // Limits of one rendering. A template is a program by whoever wrote the model folder, so it is run with a budget.
 // What they allow is far above what conversations need, and small enough for a server.
-const (
-	maxSteps  = 5_000_000 // operations; long scans of text count by their length
-	maxAlloc  = 256 << 20 // bytes of values made, whether or not they are still in use
-	maxOutput = 64 << 20  // bytes of text
-	maxCalls  = 150       // nested calls of macros and recursive loops; Python's own limit is not far from it
-	maxRange  = 100_000   // length of a range, as in jinja2's sandbox
+type limits struct {
+	steps int // operations; long scans of text count by their length
+	alloc int // bytes of values made, whether or not they are still in use
+	text  int // bytes of one string, and of the output
+}
 
-	valueSize = 16
-	entrySize = 48
+var defaultLimits = limits{steps: 5_000_000, alloc: 256 << 20, text: 64 << 20}
+
+const (
+	maxCalls = 150     // nested calls of macros and recursive loops; Python's own limit is not far from it
+	maxRange = 100_000 // length of a range, as in jinja2's sandbox
+
+	valueSize = 32 // bytes that a value in a list is counted as
+	entrySize = 64 // and an entry of a dict
 )
 
 // Error is why a template could not be read or rendered.
@@ -46,6 +51,7 @@ func errorAt(line int, format string, args ...any) *Error {
 
 // run is one rendering.
 type run struct {
+	max   limits
 	vars  map[string]value // of the caller, and the globals
 	now   time.Time
 	line  int // of what is evaluated
@@ -67,8 +73,8 @@ func (r *run) step(n int) {
 	if r == nil {
 		return
 	}
-	if r.steps += n; r.steps > maxSteps {
-		r.fail("the template takes too long: more than %d steps", maxSteps)
+	if r.steps += n; r.steps > r.max.steps {
+		r.fail("the template takes too long: more than %d steps", r.max.steps)
 	}
 }
 
@@ -80,16 +86,16 @@ func (r *run) alloc(n int) {
 	if r == nil {
 		return
 	}
-	if n < 0 || n > maxAlloc-r.bytes {
-		r.fail("the template uses too much memory: more than %d MiB", maxAlloc>>20)
+	if n < 0 || n > r.max.alloc-r.bytes {
+		r.fail("the template uses too much memory: more than %d MiB", r.max.alloc>>20)
 	}
 	r.bytes += n
 }
 
 // repeated returns a*b, or fails if that many bytes are out of the question.
 func (r *run) repeated(a, b int) int {
-	if a > 0 && b > maxAlloc/a {
-		r.fail("the template uses too much memory: more than %d MiB", maxAlloc>>20)
+	if a > 0 && b > r.max.alloc/a {
+		r.fail("the template uses too much memory: more than %d MiB", r.max.alloc>>20)
 	}
 	return a * b
 }
@@ -102,8 +108,8 @@ type builder struct {
 
 func (b *builder) write(s string) {
 	b.r.alloc(len(s))
-	if b.b.Len()+len(s) > maxOutput {
-		b.r.fail("the text is longer than %d MiB", maxOutput>>20)
+	if b.b.Len()+len(s) > b.r.max.text {
+		b.r.fail("the text is longer than %d MiB", b.r.max.text>>20)
 	}
 	b.b.WriteString(s)
 }
@@ -363,7 +369,7 @@ func (r *run) loopOver(n *forStmt, iterable value, a, outer *activation, out *bu
 func (r *run) filtered(n *forStmt, iterable value, outer *activation) *generator {
 	var a *activation
 	next := r.mustIterate(iterable)
-	return &generator{kind: "generator", next: func() (value, bool) {
+	return r.generate(iterable, func() (value, bool) {
 		if a == nil {
 			a = newActivation(n.scope.testFn, outer)
 			r.enter(a, n.scope.testEnter)
@@ -378,7 +384,7 @@ func (r *run) filtered(n *forStmt, iterable value, outer *activation) *generator
 				return r.targetValue(n.scope.testTarget, a), true
 			}
 		}
-	}}
+	})
 }
 
 // targetValue reads back what was assigned to a target: a tuple where the target is one.

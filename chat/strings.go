@@ -493,8 +493,8 @@ func (r *run) replace(s, old, new string, count int) string {
 	}
 	r.step(1 + n>>3)
 	size := len(s) + r.repeated(n, len(new))
-	if size > maxOutput {
-		r.fail("a string is longer than %d MiB", maxOutput>>20)
+	if size > r.max.text {
+		r.fail("a string is longer than %d MiB", r.max.text>>20)
 	}
 	r.alloc(size)
 	return strings.Replace(s, old, new, n)

@@ -30,8 +30,9 @@ type (
 	}
 	// generator is an iterable that can be read once: what map, select and their like return.
 	generator struct {
-		next func() (value, bool)
-		kind string
+		next  func() (value, bool)
+		kind  string
+		depth int // generators that it reads from, each from the next
 	}
 	namespace struct{ attrs *dict }
 	// builtin is a function or method.
@@ -271,7 +272,17 @@ func (r *run) collect(v value) []value {
 	}
 }
 
-func (r *run) newList(items []value) *list { return &list{items} }
+// generate returns a generator that reads from an iterable. How many read from each other is limited, since each calls
+// the next.
+func (r *run) generate(from value, next func() (value, bool)) *generator {
+	g := &generator{next: next, kind: "generator"}
+	if source, ok := from.(*generator); ok {
+		if g.depth = source.depth + 1; g.depth > maxData {
+			r.fail("filters read from each other more than %d deep", maxData)
+		}
+	}
+	return g
+}
 
 func (v *view) at(i int) value {
 	switch e := v.d.entries[i]; v.kind {
