@@ -72,7 +72,7 @@ the Hugging Face hub, which is fetched once (see pull). A folder of that name co
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newRun(), newTokenize(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newPull(),
+	root.AddCommand(newDemo(), newRun(), newTokenize(), newRender(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newPull(),
 		newBench(), newSetup(), newDoctor(), newVersion())
 	markFailures(root)
 	return root
