@@ -37,7 +37,7 @@ func main() {
 
 func run(dir, backend string, layer, batch, prompt, response, steps int, verbose bool) error {
 	began := time.Now()
-	opt := engine.Options{Backend: backend, MaxBatch: 8, MaxContext: 1024}
+	opt := engine.Options{Backend: backend, MaxBatch: 8, MaxContext: prompt + response}
 	if verbose {
 		opt.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
