@@ -35,5 +35,10 @@
 // # Against others
 //
 // Figures of one process say little about another machine. The scripts beside this file alternate fresh processes of the
-// engine and of what people use otherwise (peers/), on the same weights, and report ratios of each round.
+// engine and of what people use otherwise (peers/), on the same weights, and report ratios of each round:
+//
+//	run           decode, prefill, start and memory beside transformers
+//	run_steering  the cost of steering, and that of hooks in transformers
+//	run_extract   capture beside transformers, fits beside scikit-learn
+//	run_train     training steps beside PyTorch
 package bench

@@ -20,7 +20,7 @@ type Steering struct {
 	Tokens         int      `json:"tokens"`         // in each row's cache at the beginning; of a prefill its prompt
 	Configurations int      `json:"configurations"` // 0 is the program without steering
 	Among          int      `json:"among"`          // the most configurations that these rounds had
-	Seconds        Summary  `json:"s"`              // of a step (the median of a run's), or of a prefill
+	Seconds        Summary  `json:"s"`              // of a step (the mean of a run's), or of a prefill
 	Plain          Interval `json:"to_plain"`       // ratio to the program without steering
 	One            Interval `json:"to_one"`         // ratio to 1 configuration, of the same rounds
 }
@@ -63,7 +63,7 @@ func (b *bench) steering() error {
 		context := b.opt.Context[0]
 		err := b.alternate("decode", batch, context, func(specs []steering.Spec) (float64, error) {
 			run, err := b.batch(batch, context, specs)
-			return Summarize(run.steps).Median, err
+			return float64(batch) / run.rate(batch), err
 		})
 		if err != nil {
 			return fmt.Errorf("bench: steering, batch %d: %w", batch, err)
@@ -153,5 +153,5 @@ func (b *bench) rounds(what string, batch, tokens int, ks []int, run func([]stee
 		}
 		b.line("%s\t%s\t%.4g\t%v\t%v\tamong up to %d", name, beside, 1e3*s.Seconds.Median, s.Plain, s.One, s.Among)
 	}
-	return b.table.Flush()
+	return nil
 }
