@@ -15,29 +15,28 @@ import (
 // Names of attributes that Python's types have and this package does not, and those that the sandbox forbids. A name
 // that is in neither list is no attribute, and may be a key.
 var (
+	intAttributes = []string{
+		"as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes", "imag", "numerator", "real", "to_bytes",
+	}
 	unsupportedAttributes = map[string][]string{
-		"dict":      {"copy", "fromkeys"},
-		"list":      {},
-		"str":       {"encode", "maketrans", "translate", "format_map", "isidentifier", "casefold"},
-		"int":       {"as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes", "imag", "numerator", "real", "to_bytes"},
-		"float":     {"as_integer_ratio", "conjugate", "fromhex", "hex", "imag", "real"},
-		"range":     {"count", "index", "start", "stop", "step"},
-		"dict_keys": {"mapping", "isdisjoint"}, "dict_values": {"mapping"}, "dict_items": {"mapping", "isdisjoint"},
-		"generator": {"close", "gi_code", "gi_frame", "gi_running", "gi_suspended", "gi_yieldfrom", "send", "throw"},
-		"Macro":     {"arguments", "caller", "catch_kwargs", "catch_varargs", "explicit_caller"},
+		"bool":        intAttributes,
+		"dict":        {"copy", "fromkeys"},
+		"dict_items":  {"mapping", "isdisjoint"},
+		"dict_keys":   {"mapping", "isdisjoint"},
+		"dict_values": {"mapping"},
+		"float":       {"as_integer_ratio", "conjugate", "fromhex", "hex", "imag", "real"},
+		"generator":   {"close", "gi_code", "gi_frame", "gi_running", "gi_suspended", "gi_yieldfrom", "send", "throw"},
+		"int":         intAttributes,
+		"list":        {"copy"},
+		"Macro":       {"arguments", "caller", "catch_kwargs", "catch_varargs", "explicit_caller"},
+		"range":       {"count", "index", "start", "stop", "step"},
+		"str":         {"encode", "maketrans", "translate", "format_map", "isidentifier", "casefold"},
 	}
 	forbiddenAttributes = map[string][]string{
 		"dict": {"clear", "pop", "popitem", "setdefault", "update"},
-		"list": {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove", "copy"},
+		"list": {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"},
 	}
 )
-
-func init() {
-	unsupportedAttributes["bool"] = unsupportedAttributes["int"]
-	// list.copy is allowed by the sandbox, but gives what cannot be changed either.
-	forbiddenAttributes["list"] = slices.DeleteFunc(forbiddenAttributes["list"], func(s string) bool { return s == "copy" })
-	unsupportedAttributes["list"] = []string{"copy"}
-}
 
 // attribute is Python's getattr, as far as the sandbox lets it through; ok is false if there is no such attribute.
 func (r *run) attribute(x value, name string) (v value, ok bool) {

@@ -231,8 +231,8 @@ func (m Message) value() (value, error) {
 	if m.Raw == nil {
 		d = &dict{}
 		for _, f := range []struct{ key, text string }{{"role", m.Role}, {"content", m.Content}} {
-			if err := checkText(f.text); err != nil {
-				return nil, fmt.Errorf("%s: %w", f.key, err)
+			if !utf8.ValidString(f.text) {
+				return nil, fmt.Errorf("%s: not UTF-8", f.key)
 			}
 			d.setString(f.key, f.text)
 		}
@@ -266,11 +266,6 @@ func (m Message) value() (value, error) {
 		return aliased, nil
 	}
 	return kept, nil
-}
-
-func checkText(s string) error {
-	_, err := fromGo(s)
-	return err
 }
 
 // fromGo turns a value of Kwargs into one of the template.

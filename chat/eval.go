@@ -187,16 +187,14 @@ func (r *run) evalCall(n *callExpr, a *activation, caller *macro) value {
 	return nil
 }
 
+// evalFilter applies a filter. block is the text of a filter or set block, which the innermost filter of a chain gets; in
+// an expression it is missing.
 func (r *run) evalFilter(n *filterExpr, block value, a *activation) value {
 	x := block
-	switch {
-	case n.x == nil:
-	default:
-		if inner, ok := n.x.(*filterExpr); ok && block != missing {
-			x = r.evalFilter(inner, block, a)
-		} else {
-			x = r.eval(n.x, a)
-		}
+	if inner, ok := n.x.(*filterExpr); ok && block != missing {
+		x = r.evalFilter(inner, block, a)
+	} else if n.x != nil {
+		x = r.eval(n.x, a)
 	}
 	args, kw := r.evalArgs(n.args, a)
 	r.line = n.line()
@@ -416,7 +414,6 @@ func (r *run) slice(x value, s *sliceExpr, a *activation) value {
 		return string(out)
 	case *intRange:
 		from, count := indices(int(x.n))
-		_ = from
 		if count == 0 || step != 1 || x.step != 1 {
 			r.fail("this slice of a range is not supported")
 		}

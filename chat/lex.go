@@ -203,21 +203,15 @@ func (l *lexer) comment() {
 	if l.pos == len(l.src) {
 		return // jinja2 forgives one that begins at the very end
 	}
-	for at := l.pos; ; at++ {
-		i := strings.Index(l.src[at:], "#}")
-		if i < 0 {
-			l.fail("missing end of comment tag")
-		}
-		at += i
-		start := at
-		if at > l.pos && (l.src[at-1] == '-' || l.src[at-1] == '+') {
-			start--
-		}
-		n := blockEnd(l.src[start:], "#}", true)
-		l.advance(start - l.pos)
-		l.advance(n)
-		return
+	i := strings.Index(l.src[l.pos:], "#}")
+	if i < 0 {
+		l.fail("missing end of comment tag")
 	}
+	if i > 0 && strings.IndexByte("-+", l.src[l.pos+i-1]) >= 0 {
+		i--
+	}
+	l.advance(i)
+	l.advance(blockEnd(l.src[l.pos:], "#}", true))
 }
 
 func (l *lexer) raw() {

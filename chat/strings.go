@@ -53,14 +53,7 @@ func charAt(s string, i int) (string, bool) {
 // mapCase maps characters one by one, with the exceptions where Python gives several characters or, for its version of
 // Unicode, another one than Go.
 func mapCase(s string, simple func(rune) rune, special map[rune]string) string {
-	ascii := true
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			ascii = false
-			break
-		}
-	}
-	if ascii {
+	if isASCII(s) {
 		return strings.Map(simple, s)
 	}
 	var b strings.Builder
@@ -78,7 +71,7 @@ func toUpper(s string) string { return mapCase(s, unicode.ToUpper, specialUpper)
 
 // toLower is str.lower: a capital sigma at the end of a word becomes a final one.
 func toLower(s string) string {
-	if strings.IndexRune(s, 'Σ') < 0 {
+	if !strings.ContainsRune(s, 'Σ') {
 		return mapCase(s, unicode.ToLower, specialLower)
 	}
 	runes := []rune(s)
