@@ -47,8 +47,8 @@
 //
 // # The sandbox
 //
-// A template comes with a model, from whoever made it, and is run on a server: [llama-cpp-python, vLLM and SGLang] have all
-// executed code from model files through Jinja. Here a template can compute with values and nothing else: there is no
+// A template comes with a model, from whoever made it, and is run on a server: llama-cpp-python (CVE-2024-34359) and SGLang
+// (CVE-2026-5760) executed code from model files through Jinja. Here a template can compute with values and nothing else: there is no
 // file, no reflection and no Go method in reach, attributes are a closed list for each type, and lists and
 // dicts cannot be changed, as in jinja2's ImmutableSandboxedEnvironment. Steps, bytes allocated, bytes of output, the
 // depth of calls, of values and of the syntax tree, the length of a range and the digits of a number are limited
@@ -57,6 +57,4 @@
 //
 // A template is not checked for what it writes, and a user who writes <|im_end|> into a message writes a control token:
 // see tokenizer.EncodeOptions for encoding text that is not trusted.
-//
-// [llama-cpp-python, vLLM and SGLang]: https://nvd.nist.gov/vuln/detail/CVE-2024-34359
 package chat
