@@ -1,8 +1,8 @@
 """Writes ../tables.go: the characters whose case Python maps differently from Go's unicode.ToUpper, ToLower, ToTitle.
 
-Go's own mappings are read from standard input, as `go run` of the program in GO prints them:
+Go maps are read from standard input, as the program GO prints them:
 
-    python case_tables.py --go > /tmp/x.go && go run /tmp/x.go | python case_tables.py > ../tables.go
+    python case_tables.py --go > go.go && go run go.go | python case_tables.py > ../tables.go
 """
 
 import sys
