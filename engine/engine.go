@@ -87,8 +87,9 @@ type job struct {
 // ErrClosed is returned by the methods of a model that has been closed.
 var ErrClosed = errors.New("engine: the model is closed")
 
-// Open loads a model: a folder with config.json, model.safetensors or its shards, and, if they are there, tokenizer.json and a chat
-// template; or, where there is no such folder, "org/name[@revision]" of the Hugging Face hub, which is fetched into its cache. Everything is checked before anything is loaded: the configuration, each tensor's name, shape and type, and the memory plan.
+// Open loads a model: a folder with config.json, model.safetensors or its shards, and, if they are there, tokenizer.json and a
+// chat template; or, where there is no such folder, "org/name[@revision]" of the Hugging Face hub, which is fetched into its cache.
+// Everything is checked before anything is loaded: the configuration, each tensor's name, shape and type, and the memory plan.
 func Open(ctx context.Context, name string, opt Options) (_ *Model, err error) {
 	began := time.Now()
 	log := opt.Logger

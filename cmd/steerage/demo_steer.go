@@ -206,8 +206,8 @@ func (d *moods) write(w io.Writer, asJSON bool) error {
 		d.Pairs, d.Layer, demoLength)
 	fmt.Fprintf(&b, "  %-17s %7s %5s   %-28s %s\n", "steering", "happy", "sad", "happy less sad in a story", "mean |delta|")
 	for _, r := range d.Rows {
-		fmt.Fprintf(&b, "  %-17s %7d %5d   %5.2f (95%%: %5.2f to %5.2f)    %.2f\n", r.Steering, r.Happy, r.Sad, r.Score, r.Between[0], r.Between[1],
-			r.Moved)
+		fmt.Fprintf(&b, "  %-17s %7d %5d   %5.2f (95%%: %5.2f to %5.2f)    %.2f\n",
+			r.Steering, r.Happy, r.Sad, r.Score, r.Between[0], r.Between[1], r.Moved)
 	}
 	fmt.Fprintf(&b, "\n%s\n", demoOpenings[0])
 	for _, r := range d.Rows[:3] {

@@ -48,7 +48,8 @@ func run(ctx context.Context, w io.Writer, model, backend, scenarios, out string
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(w, "\nlayer %d: steering moves held-out texts apart by %.2f nats a token\n", layer, probes[0].Margin); err != nil {
+	_, err = fmt.Fprintf(w, "\nlayer %d: steering moves held-out texts apart by %.2f nats a token\n", layer, probes[0].Margin)
+	if err != nil {
 		return err
 	}
 	v, err := x.Vector(contrast.LogisticRegression)

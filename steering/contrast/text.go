@@ -57,8 +57,8 @@ func plain(system, prompt string) string {
 	return system + "\n\n" + prompt
 }
 
-// Answer returns a prompt and a text that follows it. Plain texts are encoded together, as a tokenizer may see other tokens at the border; where
-// it does, the prompt's last tokens are counted to the text.
+// Answer returns a prompt and a text that follows it. Plain texts are encoded together, as a tokenizer may see other tokens at
+// the border; where it does, the prompt's last tokens are counted to the text.
 func (e *Encoder) Answer(system, prompt, text string) (before, ids []int32, err error) {
 	if before, err = e.Prompt(system, prompt); err != nil {
 		return nil, nil, err
