@@ -58,7 +58,10 @@ func (o *Options) Validate() error {
 		name   string
 		values []int
 		most   int
-	}{{"batch", o.Batch, maxBatch}, {"context", o.Context, maxLength}, {"prompt", o.Prompt, maxLength}, {"steering", o.Steering, maxDirections}} {
+	}{
+		{"batch", o.Batch, maxBatch}, {"context", o.Context, maxLength},
+		{"prompt", o.Prompt, maxLength}, {"steering", o.Steering, maxDirections},
+	} {
 		for _, n := range list.values {
 			if n < 1 || n > list.most {
 				return fmt.Errorf("%s is %d, want 1 to %d", list.name, n, list.most)

@@ -275,8 +275,8 @@ func (b *bench) prefill() error {
 		p.Rate, p.FirstToken = Summarize(rates), Summarize(seconds)
 		p.CeilingRate = float64(prompt) / p.Work.Seconds(b.r.Machine)
 		p.FLOPUse = p.Work.FLOPs * p.Rate.Median / float64(prompt) / b.r.Machine.MatmulRate
-		b.figure(fmt.Sprintf("prefill of %d", prompt), p.Rate, "tokens/s", fmt.Sprintf("%.0f%% of the ceiling, MFU %.0f%%; first token after %.3f s",
-			100*p.Rate.Median/p.CeilingRate, 100*p.FLOPUse, p.FirstToken.Median))
+		b.figure(fmt.Sprintf("prefill of %d", prompt), p.Rate, "tokens/s", fmt.Sprintf(
+			"%.0f%% of the ceiling, MFU %.0f%%; first token after %.3f s", 100*p.Rate.Median/p.CeilingRate, 100*p.FLOPUse, p.FirstToken.Median))
 		b.r.Prefill = append(b.r.Prefill, p)
 	}
 	return nil
@@ -310,7 +310,8 @@ var (
 	errCompile = errors.New("a program was compiled")
 )
 
-// measure calls run until it has succeeded Repeats times; drop throws away what it has recorded after the first call, which is not measured.
+// measure calls run until it has succeeded Repeats times; drop throws away what it has recorded after the first call, which is
+// not measured.
 func (b *bench) measure(run func() error, drop func()) error {
 	if err := run(); err != nil && !useless(err) {
 		return err

@@ -64,7 +64,7 @@ func (r *run) percent(s string, arg value) value {
 		i++
 		r.step(1)
 		sp := spec{fill: " ", align: '>', precision: -1}
-		var from value = missing
+		from := missing
 		if i < len(s) && s[i] == '(' {
 			depth, start := 1, i+1
 			for i++; i < len(s) && depth > 0; i++ {
@@ -357,7 +357,7 @@ func (r *run) lookupField(name string, args []value, kw []keyword, auto *int) va
 	if i := strings.IndexAny(name, ".["); i >= 0 {
 		first, rest = name[:i], name[i:]
 	}
-	var v value = missing
+	v := missing
 	if first == "" || strings.Trim(first, "0123456789") == "" {
 		i := *auto
 		if first != "" {

@@ -32,12 +32,12 @@ func readJSON(data []byte) (value, error) {
 	dec.UseNumber()
 	v, err := readValue(dec, 0)
 	if err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, err
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("something follows the JSON value at byte %d", dec.InputOffset())
 	}
 	return v, nil

@@ -660,7 +660,7 @@ func (p *parser) args() callArgs {
 				break
 			}
 		}
-		ok := true
+		var ok bool
 		switch {
 		case p.isOp("*"):
 			ok = a.star == nil && a.starStar == nil

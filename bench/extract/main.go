@@ -1,6 +1,6 @@
 // Command extract measures the two halves of extracting a vector, on one model folder: capturing response means at all layers, and fitting
-// all of them. It prints one line of JSON and writes the embeddings to a file; peers/extract_bench.py does the same work with transformers and
-// fits the same embeddings with scikit-learn, and bench/run_extract compares them.
+// all of them. It prints one line of JSON and writes the embeddings to a file; peers/extract_bench.py does the same work with
+// transformers and fits the same embeddings with scikit-learn, and bench/run_extract compares them.
 package main
 
 import (
