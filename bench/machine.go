@@ -31,7 +31,8 @@ type Machine struct {
 	Cores   int      `json:"cores"`
 	GPU     string   `json:"gpu,omitempty"`     // name and clocks, in nvidia-smi's words
 	Devices []string `json:"devices,omitempty"` // in the plugin's words
-	// ReadBandwidth in bytes per second: of the device's memory, by the fastest of several passes.
+	// ReadBandwidth in bytes per second: of the device's memory, all cores reading. On a CPU it is the median of several passes over 512 MB,
+	// elsewhere the fastest pass over the weights.
 	ReadBandwidth float64 `json:"read_bytes_per_s"`
 	// MatmulRate in operations per second: of square matrix products in the model's type, by the fastest of several runs.
 	MatmulRate float64 `json:"matmul_flops_per_s"`
@@ -70,7 +71,7 @@ const probePasses = 5
 
 var probeBytes = 512 << 20 // beyond most caches; less in tests
 
-// hostBandwidth reads memory with all cores at once and returns bytes per second, of the fastest pass. The memory is given back.
+// hostBandwidth reads memory with all cores at once and returns bytes per second, the median of several passes. The memory is given back.
 func hostBandwidth(ctx context.Context) (float64, error) {
 	defer debug.FreeOSMemory()
 	threads := runtime.GOMAXPROCS(0)
@@ -88,7 +89,7 @@ func hostBandwidth(ctx context.Context) (float64, error) {
 			parts[i][at] = 1
 		}
 	})
-	best := math.Inf(1)
+	var seconds []float64
 	for range probePasses {
 		if err := ctx.Err(); err != nil {
 			return 0, err
@@ -96,14 +97,14 @@ func hostBandwidth(ctx context.Context) (float64, error) {
 		found := make([]int, threads)
 		began := time.Now()
 		each(func(i int) { found[i] = bytes.IndexByte(parts[i], 2) }) // vector instructions, to the end
-		best = min(best, time.Since(began).Seconds())
+		seconds = append(seconds, time.Since(began).Seconds())
 		for _, at := range found {
 			if at >= 0 {
 				return 0, errors.New("bench: memory changed while it was read")
 			}
 		}
 	}
-	return float64(probeBytes/threads*threads) / best, nil
+	return float64(probeBytes/threads*threads) / Summarize(seconds).Median, nil
 }
 
 // deviceBandwidth has the device read every weight of the model.

@@ -22,6 +22,14 @@ def python():
     return path
 
 
+def llamacpp_python():
+    """The Python that has llama-cpp-python and gguf: $LLAMACPP_PYTHON, or that of `make llamacpp`."""
+    path = os.environ.get("LLAMACPP_PYTHON") or str(CACHE / "llamacpp/bin/python")
+    if not os.path.exists(path):
+        sys.exit(f"{path} is not there: `make llamacpp` makes it, LLAMACPP_PYTHON names another with llama-cpp-python and gguf")
+    return path
+
+
 def output(*command):
     return subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, text=True, cwd=HERE.parent).stdout
 
@@ -47,6 +55,21 @@ def model(dtype):
     return folder
 
 
+def peer(name, dtype):
+    """The command of a peer on that checkpoint, without its options."""
+    if name == "transformers":
+        return [python(), HERE / "peers/transformers_bench.py", model(dtype)]
+    file = CACHE / "bench" / f"qwen3-0.6b-{dtype}.gguf"
+    if not file.exists():
+        partial = file.with_suffix(".partial")
+        subprocess.run([llamacpp_python(), HERE / "peers/gguf_model.py", model(dtype), partial], check=True)
+        partial.rename(file)
+    return [llamacpp_python(), HERE / "peers/llamacpp_bench.py", file]
+
+
+PEERS = ["transformers", "llamacpp"]
+
+
 def where():
     """Machine, load, commit and Go, in a sentence or two."""
     cpu = platform.processor()
@@ -61,7 +84,8 @@ def where():
 
 def said(script, args):
     """The command line that a reader repeats, without paths of this machine."""
-    words = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items() if k not in ("out", "steerage") and v not in (None, False)]
+    given = {k.replace("_", "-"): v for k, v in vars(args).items() if k not in ("out", "steerage") and v not in (None, False)}
+    words = [f"--{k}" + ("" if v is True else f" {v}") for k, v in given.items()]
     return f"`bench/{script} {' '.join(words)}`"
 
 
