@@ -96,7 +96,7 @@ def main():
         return plain, hooked
 
     with torch.inference_mode():
-        times, _ = generate(1, 16, 1)
+        generate(1, 16, 1)
         result = {
             "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
             "backend": f"torch-cpu, {torch.get_num_threads()} threads, {model.config._attn_implementation}", "model": args.model,
