@@ -47,7 +47,8 @@ no network; without an XLA plugin it runs on the Go backend.`,
 			return fmt.Errorf("writing the demo's model: %w", err)
 		}
 		opt := engine.Options{Backend: *backend, MaxBatch: 1, Logger: log()}
-		if err := generate(cmd, dir, opt, engine.Request{MaxTokens: demoTokens}, &steered{}, 1, *asJSON); err != nil {
+		story := request{Request: engine.Request{MaxTokens: demoTokens}, steer: &steered{}, samples: 1, asJSON: *asJSON}
+		if err := generate(cmd, dir, opt, story); err != nil {
 			return err
 		}
 		opt.MaxBatch, opt.MaxContext = demoBatch, demoContext

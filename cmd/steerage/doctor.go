@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/pjrt"
 )
 
@@ -15,15 +18,16 @@ func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Show which backends work on this machine, and which would be used and why",
-		Long: `Doctor looks for XLA plugins, opens each that it finds, and then the backend that --backend asks for. Its exit status
-is 1 if that backend cannot be opened; a broken plugin that would not be used is only reported.`,
+		Long: `Doctor looks for XLA plugins, opens each that it finds, and then the backend that --backend asks for. It says where
+models of the hub come from and where they are kept, without asking the hub. Its exit status is 1 if the backend cannot be
+opened; a broken plugin that would not be used is only reported. What a model needs on the device, inspect says.`,
 		Example: `  steerage doctor
   steerage doctor --backend xla:cuda --json`,
 		Args: cobra.NoArgs,
 	}
 	backend, asJSON := backendFlag(cmd), jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		report := pjrt.Doctor(cmd.Context(), *backend)
+		report := checkup{Report: pjrt.Doctor(cmd.Context(), *backend), Hub: hubState()}
 		var err error
 		if *asJSON {
 			err = printJSON(cmd.OutOrStdout(), report)
@@ -38,8 +42,42 @@ is 1 if that backend cannot be opened; a broken plugin that would not be used is
 	return cmd
 }
 
+// checkup is what --json prints.
+type checkup struct {
+	pjrt.Report
+	Hub hubReport `json:"hub"`
+}
+
+// hubReport is what the environment says of the hub.
+type hubReport struct {
+	Endpoint string `json:"endpoint"`
+	Cache    string `json:"cache"`
+	Models   int    `json:"models"` // that the cache has a folder for
+	Offline  bool   `json:"offline"`
+	Token    bool   `json:"token"` // whether there is one
+	Error    string `json:"error,omitempty"`
+}
+
+func hubState() hubReport {
+	c, err := hub.FromEnv()
+	if err != nil {
+		return hubReport{Error: err.Error()}
+	}
+	r := hubReport{Endpoint: c.Endpoint, Cache: c.Cache, Offline: c.Offline, Token: c.Token != ""}
+	entries, err := os.ReadDir(c.Cache)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it is made when needed
+		r.Error = err.Error()
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "models--") {
+			r.Models++
+		}
+	}
+	return r
+}
+
 // diagnosis spells a report for a person.
-func diagnosis(r pjrt.Report) string {
+func diagnosis(r checkup) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("machine    %s, %d processors, %s of memory, NVIDIA device: %s", r.Platform, r.Processors, known(r.HostMemory), yes(r.NVIDIA))
@@ -65,6 +103,13 @@ func diagnosis(r pjrt.Report) string {
 		if f.Error != "" {
 			line("           cannot be used: %s", f.Error)
 		}
+	}
+	if h := r.Hub; h.Cache != "" {
+		line("hub        %s, offline: %s, token: %s", h.Endpoint, yes(h.Offline), yes(h.Token))
+		line("           %s: %d models", h.Cache, h.Models)
+	}
+	if r.Hub.Error != "" {
+		line("hub        cannot be used: %s", r.Hub.Error)
 	}
 	for i, m := range r.Memory {
 		line("device %-3d %s in use, at most %s so far, of %s", i, known(m.InUse), known(m.Peak), known(m.Limit))

@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/spf13/cobra"
 
+	"github.com/steerage/steerage/chat"
 	"github.com/steerage/steerage/engine"
 	"github.com/steerage/steerage/hub"
 	"github.com/steerage/steerage/model"
@@ -26,8 +27,14 @@ type inspection struct {
 	Files      []string      `json:"files"`
 	Stored     []storedDType `json:"stored"`            // by dtype, the largest first
 	Problem    string        `json:"problem,omitempty"` // why the weights are not those of the configuration
-	DType      string        `json:"dtype"`             // of matrices and cache in the plan
-	Plan       engine.Plan   `json:"plan"`
+	Template   bool          `json:"chat_template"`
+	Backend    string        `json:"backend"` // pjrt.Choice.Kind; the plan is for it
+	DType      string        `json:"dtype"`   // of matrices and cache there
+	Plan       engine.Plan   `json:"plan"`    // its limit is what is free there
+	Fits       bool          `json:"fits"`    // true if the limit is not known
+	// The longest context that fits: of the plan's requests at the same time, and of one. 0: none.
+	LargestContext    int `json:"largest_context"`
+	LargestContextOne int `json:"largest_context_batch_1"`
 }
 
 type storedDType struct {
@@ -42,30 +49,33 @@ func newInspect() *cobra.Command {
 		Use:   "inspect MODEL",
 		Short: "Show a model's configuration, weights and need of memory",
 		Long: `Inspect reads config.json and the headers of the safetensors files, and none of their data. It prints the configuration,
-the weights by type, and the memory that the engine plans for --batch requests of --context tokens each. A folder with
-config.json alone gives a plan too.`,
+the weights by type, the memory that the engine plans for --batch requests of --context tokens each on the backend's device,
+whether that fits what is free there now, and the largest context that does. A folder with config.json alone gives a
+plan too.`,
 		Example: `  steerage inspect ./Qwen3-0.6B
-  steerage inspect ./Llama-3.1-8B --context 32768 --batch 4 --json`,
+  steerage inspect ./Llama-3.1-8B --context 32768 --batch 4
+  steerage inspect ./Llama-3.1-8B --backend xla:cuda --json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFolders,
 	}
 	var opt engine.Options
 	cmd.Flags().IntVar(&opt.MaxContext, "context", 0, "tokens of one request (default the model's, at most 8192)")
 	cmd.Flags().IntVar(&opt.MaxBatch, "batch", 0, "requests at the same time (default 16)")
-	dtype := cmd.Flags().String("dtype", "", "plan for computing in this type: float32 (default as stored)")
-	asJSON := jsonFlag(cmd)
+	cmd.Flags().StringVar(&opt.DType, "dtype", "", "plan for computing in this type: float32 (default as stored)")
+	backend, asJSON := backendFlag(cmd), jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case opt.MaxContext < 0 || opt.MaxBatch < 0:
 			return badUsage("--context is %d and --batch %d, want at least 1", opt.MaxContext, opt.MaxBatch)
-		case *dtype != "" && *dtype != "float32":
-			return badUsage("--dtype is %q, want float32 or none", *dtype)
+		case opt.DType != "" && opt.DType != "float32":
+			return badUsage("--dtype is %q, want float32 or none", opt.DType)
 		}
 		dir, err := resolve(cmd, args[0], hub.Model)
 		if err != nil {
 			return err
 		}
-		in, err := inspect(dir, *dtype, opt)
+		opt.Backend = *backend
+		in, err := inspect(dir, opt)
 		if err != nil {
 			return err
 		}
@@ -82,7 +92,7 @@ config.json alone gives a plan too.`,
 	return cmd
 }
 
-func inspect(dir, dtype string, opt engine.Options) (*inspection, error) {
+func inspect(dir string, opt engine.Options) (*inspection, error) {
 	cfg, err := model.LoadConfig(dir)
 	if err != nil {
 		return nil, err
@@ -100,19 +110,29 @@ func inspect(dir, dtype string, opt engine.Options) (*inspection, error) {
 	case !errors.Is(err, fs.ErrNotExist): // a folder without weights is fine, one with broken weights is not
 		return nil, err
 	}
-	if dtype != "" {
-		in.DType = dtype
-	}
 	if in.DType == "" {
 		in.DType = "float32" // as transformers takes a configuration that does not say
 	}
-	computed, ok := dtypes.MapOfNames[in.DType]
-	if !ok || !slices.Contains([]dtypes.DType{dtypes.Float32, dtypes.BFloat16, dtypes.Float16}, computed) {
+	stored, ok := dtypes.MapOfNames[in.DType]
+	if !ok || !slices.Contains([]dtypes.DType{dtypes.Float32, dtypes.BFloat16, dtypes.Float16}, stored) {
 		return nil, fmt.Errorf("%s: matrices of type %s: want F32, BF16 or F16", dir, in.DType)
 	}
-	in.DType = strings.ToLower(computed.String())
-	in.Plan, err = engine.PlanMemory(cfg, computed, opt)
-	return in, err
+	switch _, err := chat.Open(dir); {
+	case err == nil:
+		in.Template = true
+	case !errors.Is(err, chat.ErrNoTemplate) && in.Problem == "":
+		in.Problem = err.Error()
+	}
+	s, err := engine.SurveyModel(cfg, stored, opt)
+	if err != nil {
+		return nil, err
+	}
+	p := s.Plan
+	in.Backend, in.DType, in.Plan = s.Backend.Kind, strings.ToLower(s.DType.String()), p
+	in.Fits = p.Limit == 0 || p.Total() <= p.Limit
+	in.LargestContext = p.LargestContext(p.MaxBatch, cfg.MaxPositionEmbeddings)
+	in.LargestContextOne = p.LargestContext(1, cfg.MaxPositionEmbeddings)
+	return in, nil
 }
 
 // mismatch says how the weights differ from the configuration's declaration, in one sentence for the first of each kind;
@@ -190,6 +210,8 @@ func (in *inspection) write(w io.Writer) error {
 	}
 	line("rope", "%s, theta %g", rope, c.Rope.Theta)
 	line("bos_token_id, eos_token_id", "%v, %v", c.BOSTokenID, c.EOSTokenID)
+	line("generation_config", "%s", samplingOf(c.Generation))
+	line("chat template", "%s", yes(in.Template))
 	line("parameters", "%d", in.Parameters)
 	for i, s := range in.Stored {
 		line(first(i, "stored"), "%s: %d tensors, %d elements, %s", s.DType, s.Tensors, s.Elements, size(s.Bytes))
@@ -197,10 +219,30 @@ func (in *inspection) write(w io.Writer) error {
 	if in.Tensors == 0 {
 		line("stored", "no weights in this folder")
 	}
-	line("plan", "%s, %d requests of %d tokens", in.DType, p.MaxBatch, p.MaxContext)
+	line("plan", "%s on %s, %s of %d tokens", in.DType, in.Backend, requests(p.MaxBatch), p.MaxContext)
 	line("  weights", "%s", size(p.Weights))
 	line("  keys and values", "%s (%s a token)", size(p.KV), size(p.KVPerToken))
 	line("  workspace", "%s, estimated", size(p.Workspace))
 	line("  total", "%s", size(p.Total()))
+	if p.Limit == 0 {
+		line("  free", "not known")
+		return tab.Flush()
+	}
+	line("  free", "%s: %s", size(p.Limit), map[bool]string{true: "it fits", false: "it does not fit"}[in.Fits])
+	largest := fmt.Sprintf("%d tokens of %s", in.LargestContext, requests(p.MaxBatch))
+	if p.MaxBatch > 1 {
+		largest += fmt.Sprintf(", %d of one", in.LargestContextOne)
+	}
+	if in.LargestContextOne == 0 {
+		largest = "none: the weights do not leave room for one token"
+	}
+	line("largest context", "%s", largest)
 	return tab.Flush()
+}
+
+func requests(n int) string {
+	if n == 1 {
+		return "1 request"
+	}
+	return fmt.Sprintf("%d requests", n)
 }

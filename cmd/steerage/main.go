@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		_, _ = fmt.Fprintf(stderr, "steerage: %s (see `%s --help`)\n", line, cmd.CommandPath())
 		return exitUsage
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if errors.Is(err, errInterrupt) || ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		_, _ = fmt.Fprintln(stderr, "steerage: interrupted")
 		return exitInterrupted
 	}
@@ -72,8 +72,8 @@ the Hugging Face hub, which is fetched once (see pull). A folder of that name co
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newRun(), newTokenize(), newRender(), newInspect(), newExtract(), newTrain(), newVector(), newParity(), newPull(),
-		newBench(), newSetup(), newDoctor(), newVersion())
+	root.AddCommand(newDemo(), newRun(), newChat(), newTokenize(), newRender(), newInspect(), newExtract(), newTrain(), newVector(),
+		newParity(), newPull(), newBench(), newSetup(), newDoctor(), newVersion())
 	markFailures(root)
 	return root
 }

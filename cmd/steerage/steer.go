@@ -108,10 +108,19 @@ func (s *steered) effects(did []steering.Effect) []effect {
 	return out
 }
 
+// readout says what each entry did, in a line.
+func (s *steered) readout(did []steering.Effect) []string {
+	var lines []string
+	for i, d := range did {
+		lines = append(lines, fmt.Sprintf("steer %s: %d tokens eligible, %d moved, %d capped, mean |delta| %.4g",
+			s.texts[i], d.Eligible, d.Moved, d.Capped, d.Mean()))
+	}
+	return lines
+}
+
 // noteEffects writes a line for each entry to standard error.
 func (s *steered) noteEffects(cmd *cobra.Command, did []steering.Effect) {
-	for i, d := range did {
-		note(cmd, "steer %s: %d tokens eligible, %d moved, %d capped, mean |delta| %.4g",
-			s.texts[i], d.Eligible, d.Moved, d.Capped, d.Mean())
+	for _, line := range s.readout(did) {
+		note(cmd, "%s", line)
 	}
 }
