@@ -106,7 +106,7 @@ func (t *BPE) addTokens(list []addedToken) error {
 		}
 		tok.id, tok.pattern = id, tok.content
 		if tok.normalized {
-			if tok.pattern = t.normalizers.apply(tok.content); tok.pattern == "" {
+			if tok.pattern = t.normalizers.apply(tok.content, nil); tok.pattern == "" {
 				return fmt.Errorf("added token %.200q is empty after normalization", tok.content)
 			}
 		}
@@ -237,7 +237,7 @@ func narrow(tokens []*addedToken, lo, hi, depth int, c byte) (int, int) {
 }
 
 // split calls text for the stretches of s between added tokens and token for each added token, in order.
-func (m *matcher) split(s string, parse AddedTokens, text func(start, end int) error, token func(id int32)) error {
+func (m *matcher) split(s string, parse AddedTokens, text func(start, end int) error, token func(id int32, start, end int)) error {
 	done := 0
 	if parse != AllAsText {
 		for from := 0; ; {
@@ -265,7 +265,7 @@ func (m *matcher) split(s string, parse AddedTokens, text func(start, end int) e
 			}
 			// A token all of whose text was stripped by the one before it leaves nothing, and is not there.
 			if start < end {
-				token(tok.id)
+				token(tok.id, start, end)
 			}
 			done = end
 		}

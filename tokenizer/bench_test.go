@@ -63,6 +63,24 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
+func BenchmarkEncodeOffsets(b *testing.B) {
+	dir := reference(b)
+	prose, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	require.NoError(b, err)
+	for _, name := range []string{"qwen3", "llama3"} {
+		tok, err := FromBytes(referenceTokenizer(b, dir, name))
+		require.NoError(b, err)
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(prose)))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := tok.EncodeOffsets(string(prose), EncodeOptions{})
+				require.NoError(b, err)
+			}
+		})
+	}
+}
+
 func BenchmarkDecode(b *testing.B) {
 	dir := reference(b)
 	prose, err := os.ReadFile(filepath.Join(dir, "README.md"))

@@ -14,6 +14,7 @@ type BPE struct {
 	normalizers normalizers
 	pre         *preTokenizer
 	template    template
+	trims       []bool    // add_prefix_space of each post-processor that trims offsets
 	decoders    []decoder // nil: tokens are joined by spaces
 
 	added             []addedToken
@@ -170,6 +171,11 @@ const maxText = math.MaxInt32 / 4
 
 // EncodeWith encodes text with options.
 func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
+	return t.encode(text, opts, nil)
+}
+
+// encode is EncodeWith; r, which may be nil, collects offsets.
+func (t *BPE) encode(text string, opts EncodeOptions, r *recorder) ([]int32, error) {
 	if err := opts.check(text); err != nil {
 		return nil, err
 	}
@@ -181,23 +187,40 @@ func (t *BPE) EncodeWith(text string, opts EncodeOptions) ([]int32, error) {
 	ids := make([]int32, 0, len(t.template.before)+len(text)/3+len(t.template.after)+1)
 	if opts.AddSpecialTokens {
 		ids = append(ids, t.template.before...)
+		r.added(len(t.template.before))
 	}
-	word := func(w string) (err error) {
+	word := func(w string, a *alignment, at int) (err error) {
+		from := len(ids)
 		ids, err = t.model.appendWord(ids, w, s)
+		if r != nil && err == nil {
+			err = r.word(ids[from:], w, a, at)
+		}
 		return err
 	}
-	token := func(id int32) { ids = append(ids, id) }
+	whole := r.start()
 	err := t.rawMatcher.split(text, opts.AddedTokens, func(start, end int) error {
-		part := t.normalizers.apply(text[start:end])
+		a := whole.slice(start, end)
+		part := t.normalizers.apply(text[start:end], a)
 		return t.normalizedMatcher.split(part, opts.AddedTokens, func(from, to int) error {
-			return t.pre.appendWords(part[from:to], start == 0 && from == 0, s, word)
-		}, token)
-	}, token)
+			return t.pre.appendWords(part[from:to], a.slice(from, to), start == 0 && from == 0, s, word)
+		}, func(id int32, from, to int) {
+			ids = append(ids, id)
+			if r != nil {
+				r.token(part[from:to], a.offsets(from, to))
+			}
+		})
+	}, func(id int32, start, end int) {
+		ids = append(ids, id)
+		if r != nil {
+			r.token(text[start:end], whole.offsets(start, end))
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	if opts.AddSpecialTokens {
 		ids = append(ids, t.template.after...)
+		r.added(len(t.template.after))
 	}
 	return ids, nil
 }

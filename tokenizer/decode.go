@@ -61,9 +61,9 @@ func (g *growth) decoder(n node) ([]decoder, error) {
 	case "Fuse":
 		list = []decoder{func(next stage) stage { return &fuse{next} }}
 	case "Replace":
-		var replace func(string) string
+		var replace replacer
 		replace, times = f.replacement()
-		list = []decoder{func(next stage) stage { return &wholeToken{to: &rewrite{next, replace}} }}
+		list = []decoder{func(next stage) stage { return &wholeToken{to: &rewrite{next, replace.replace}} }}
 	case "Strip":
 		content := f.char("content")
 		start, stop := f.integer("start"), f.integer("stop")

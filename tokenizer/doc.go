@@ -3,7 +3,8 @@
 // check against (daulet.go; `make tokenizers` builds it).
 //
 // [Open] reads a model folder, [FromBytes] the contents of a tokenizer.json. [BPE.Encode] and [BPE.Decode] are the two
-// directions, [NewStream] decodes ids one by one while they are generated. Everything is immutable after loading and
+// directions, [BPE.EncodeOffsets] says which part of the text each id comes from as well (offsets.go), [NewStream]
+// decodes ids one by one while they are generated. Everything is immutable after loading and
 // safe for concurrent use, except a [Stream].
 //
 // # How a text becomes ids

@@ -60,6 +60,29 @@ func ExampleNewStream() {
 	// Output: "na" "ïve" " " "" "" "😀" "!" ""
 }
 
+// Offsets say where a token comes from. Tokens that share a character each have all of it: ï is two bytes, in two tokens.
+func ExampleBPE_EncodeOffsets() {
+	tok := load("testdata/qwen.json")
+	const text = "naïve 😀!"
+	e, err := tok.EncodeOffsets(text, tokenizer.EncodeOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i, id := range e.IDs {
+		token, _ := tok.IDToToken(id)
+		start, end := e.Offsets[i][0], e.Offsets[i][1]
+		fmt.Printf("%s %d:%d %q\n", token, start, end, text[start:end])
+	}
+	// Output:
+	// naÃ 0:4 "naï"
+	// ¯ve 2:6 "ïve"
+	// Ġ 6:7 " "
+	// ðŁ 7:11 "😀"
+	// ĺ 7:11 "😀"
+	// Ģ 7:11 "😀"
+	// ! 11:12 "!"
+}
+
 // Text of a user must not be able to end a turn.
 func ExampleBPE_EncodeWith() {
 	tok := load("testdata/qwen.json")

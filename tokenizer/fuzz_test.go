@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/text/unicode/norm"
 )
 
 // FuzzFromBytes: no tokenizer.json panics, and what loads can be used.
@@ -43,10 +44,12 @@ func FuzzFromBytes(f *testing.F) {
 		text, err := tok.Decode(ids, false)
 		require.NoError(t, err)
 		require.Equal(t, text, streamed(t, tok, ids, false))
+		checkOffsets(t, tok, "ab \t<s>é▁\n", EncodeOptions{AddSpecialTokens: true}, ids)
 	})
 }
 
-// FuzzEncode: byte-level tokenizers without a normalizer give back every text, and every option gives valid ids.
+// FuzzEncode: byte-level tokenizers without a normalizer give back every text, every option gives valid ids, and these
+// have offsets.
 func FuzzEncode(f *testing.F) {
 	for _, g := range readGolden(f, filepath.Join("testdata", "llama3.golden.jsonl")) {
 		if g.Text != nil {
@@ -60,7 +63,8 @@ func FuzzEncode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		for i, tok := range toks {
 			for _, added := range []AddedTokens{ParseAll, SpecialAsText, AllAsText} {
-				ids, err := tok.EncodeWith(text, EncodeOptions{AddedTokens: added})
+				opts := EncodeOptions{AddedTokens: added}
+				ids, err := tok.EncodeWith(text, opts)
 				require.Equal(t, utf8.ValidString(text), err == nil)
 				if err != nil {
 					continue
@@ -74,6 +78,10 @@ func FuzzEncode(f *testing.F) {
 				require.True(t, utf8.ValidString(back))
 				if small[i] == "llama3" {
 					require.Equal(t, text, back)
+				}
+				offsets := checkOffsets(t, tok, text, opts, ids)
+				if small[i] == "qwen" && norm.NFC.IsNormalString(text) {
+					requireCover(t, text, offsets)
 				}
 			}
 		}

@@ -94,7 +94,7 @@ type scratch struct {
 	ids        []int32
 	next, prev []int32
 	queue      []uint64
-	pieces     [2][]string
+	pieces     [2][]piece
 	text       []byte
 }
 

@@ -208,7 +208,7 @@ func (m *bpeModel) appendPart(dst []int32, word string, s *scratch) ([]int32, er
 	if ok {
 		dst = append(dst, whole)
 	} else {
-		ids, err := m.symbols(slices.Grow(s.ids[:0], m.maxSymbols(word)), word)
+		ids, err := m.symbols(slices.Grow(s.ids[:0], m.maxSymbols(word)), word, nil)
 		if err != nil {
 			return dst, err
 		}
@@ -243,13 +243,18 @@ func (m *bpeModel) maxSymbols(word string) int {
 	return utf8.RuneCountInString(word)
 }
 
-// symbols appends the ids that merging starts from.
-func (m *bpeModel) symbols(dst []int32, word string) ([]int32, error) {
-	unknown := 0 // characters waiting to become unk
-	flush := func() {
-		for ; unknown > 0; unknown-- {
-			dst = append(dst, m.unk)
+// symbols appends the ids that merging starts from, and unless lengths is nil to it how many bytes of word each is for.
+func (m *bpeModel) symbols(dst []int32, word string, lengths *[]int32) ([]int32, error) {
+	add := func(id int32, length int) {
+		dst = append(dst, id)
+		if lengths != nil {
+			*lengths = append(*lengths, int32(length))
 		}
+	}
+	unknown := 0 // bytes waiting to become unk
+	flush := func() {
+		add(m.unk, unknown)
+		unknown = 0
 	}
 	for i := 0; i < len(word); {
 		var id int32
@@ -269,8 +274,10 @@ func (m *bpeModel) symbols(dst []int32, word string) ([]int32, error) {
 		char := word[i : i+size]
 		i += size
 		if id >= 0 {
-			flush()
-			dst = append(dst, id)
+			if unknown > 0 {
+				flush()
+			}
+			add(id, size)
 			continue
 		}
 		if m.byteFallback && !m.byteLevel {
@@ -281,7 +288,7 @@ func (m *bpeModel) symbols(dst []int32, word string) ([]int32, error) {
 			if complete {
 				// Hugging Face leaves a waiting unk waiting here, so that it lands after these bytes.
 				for j := range len(char) {
-					dst = append(dst, m.bytes[char[j]])
+					add(m.bytes[char[j]], 1)
 				}
 				continue
 			}
@@ -289,11 +296,13 @@ func (m *bpeModel) symbols(dst []int32, word string) ([]int32, error) {
 		if m.unk < 0 {
 			return nil, fmt.Errorf("tokenizer: the vocabulary has no token for %q and no unk_token", char)
 		}
-		if !m.fuseUnk {
+		if unknown > 0 && !m.fuseUnk {
 			flush()
 		}
-		unknown = 1
+		unknown += size
 	}
-	flush()
+	if unknown > 0 {
+		flush()
+	}
 	return dst, nil
 }

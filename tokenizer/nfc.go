@@ -13,7 +13,7 @@ import (
 // outside the classes canonical and compat are left alone here, as they are there.
 
 // unicodeForm is NFC, NFD, NFKC or NFKD.
-func unicodeForm(form norm.Form) func(string) string {
+func unicodeForm(form norm.Form) edit {
 	decomposed, compose, affected := form, false, uint8(canonical|compat)
 	switch form {
 	case norm.NFC:
@@ -23,16 +23,20 @@ func unicodeForm(form norm.Form) func(string) string {
 	case norm.NFKC:
 		decomposed, compose = norm.NFKD, true
 	}
-	return func(s string) string {
+	return func(s string, a *alignment) string {
 		if unaffected(s, affected) || form.IsNormalString(s) {
 			return s // x/text knows more characters than Hugging Face, so what is normal to it is normal there
 		}
-		n := normalizer{form: decomposed, compose: compose, table: classes(), out: make([]byte, 0, len(s)+len(s)/8)}
+		n := normalizer{form: decomposed, compose: compose, table: classes(), record: a != nil}
+		n.out = make([]byte, 0, len(s)+len(s)/8)
 		for i := 0; i < len(s); {
 			// Between two ASCII characters nothing happens.
 			if c := s[i]; c < utf8.RuneSelf && (i+1 == len(s) || s[i+1] < utf8.RuneSelf) {
 				n.flush()
 				n.out = append(n.out, c)
+				if n.record {
+					n.changes = append(n.changes, 0)
+				}
 				i++
 				continue
 			}
@@ -41,7 +45,9 @@ func unicodeForm(form norm.Form) func(string) string {
 			i += size
 		}
 		n.flush()
-		return string(n.out)
+		out := string(n.out)
+		a.transform(s, out, n.changes)
+		return out
 	}
 }
 
@@ -73,11 +79,18 @@ type normalizer struct {
 	out     []byte
 	segment []combining
 	sorted  bool // segment is in canonical order and composed
+	record  bool
+	changes []int8 // of each character of out, if record is set
 }
 
 type combining struct {
 	c     rune
 	class uint8 // canonical combining class, 0 for a starter
+
+	// change is 0 for the first character of a decomposition and 1 for the others, as they come. A composite has the
+	// sum of its parts less 1 for each but the first. This is what unicode_normalization_alignments, Hugging Face's
+	// library, tells of them; see alignment.transform.
+	change int8
 }
 
 // Hangul syllables are composed by arithmetic (The Unicode Standard, section 3.12).
@@ -89,14 +102,14 @@ const (
 
 func (n *normalizer) decompose(c rune) {
 	if n.table[c]&(canonical|compat) == 0 {
-		n.add(c, 0)
+		n.add(c, 0, 0)
 		return
 	}
 	if s := c - hangulS; 0 <= s && s < countL*countV*countT {
-		n.add(hangulL+s/(countV*countT), 0)
-		n.add(hangulV+s%(countV*countT)/countT, 0)
+		n.add(hangulL+s/(countV*countT), 0, 0)
+		n.add(hangulV+s%(countV*countT)/countT, 0, 1)
 		if t := s % countT; t != 0 {
-			n.add(hangulT+t, 0)
+			n.add(hangulT+t, 0, 1)
 		}
 		return
 	}
@@ -104,30 +117,31 @@ func (n *normalizer) decompose(c rune) {
 	p := n.form.Properties(buf[:utf8.EncodeRune(buf[:], c)])
 	d := p.Decomposition()
 	if d == nil {
-		n.add(c, p.CCC())
+		n.add(c, p.CCC(), 0)
 		return
 	}
-	for len(d) > 0 {
+	for change := int8(0); len(d) > 0; change = 1 {
 		c, size := utf8.DecodeRune(d)
-		n.add(c, n.form.Properties(d[:size]).CCC())
+		n.add(c, n.form.Properties(d[:size]).CCC(), change)
 		d = d[size:]
 	}
 }
 
-func (n *normalizer) add(c rune, class uint8) {
+func (n *normalizer) add(c rune, class uint8, change int8) {
 	if class != 0 {
-		n.segment, n.sorted = append(n.segment, combining{c, class}), false
+		n.segment, n.sorted = append(n.segment, combining{c, class, change}), false
 		return
 	}
 	n.settle()
 	if len(n.segment) == 1 && n.segment[0].class == 0 && n.compose {
 		if joined, ok := joinRunes(n.segment[0].c, c); ok {
 			n.segment[0].c = joined
+			n.segment[0].change += change - 1
 			return
 		}
 	}
 	n.flush()
-	n.segment = append(n.segment, combining{c, 0})
+	n.segment = append(n.segment, combining{c, 0, change})
 }
 
 // settle puts the segment in canonical order and composes it.
@@ -150,6 +164,7 @@ func (n *normalizer) settle() {
 		if last := kept[len(kept)-1]; len(kept) == 1 || last.class < m.class {
 			if joined, ok := joinRunes(n.segment[0].c, m.c); ok {
 				n.segment[0].c = joined
+				n.segment[0].change += m.change - 1
 				continue
 			}
 		}
@@ -162,6 +177,9 @@ func (n *normalizer) flush() {
 	n.settle()
 	for _, s := range n.segment {
 		n.out = utf8.AppendRune(n.out, s.c)
+		if n.record {
+			n.changes = append(n.changes, s.change)
+		}
 	}
 	n.segment, n.sorted = n.segment[:0], false
 }

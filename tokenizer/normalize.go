@@ -7,12 +7,15 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// normalizers are applied in order to each stretch of text between added tokens.
-type normalizers []func(string) string
+// edit changes a text and says so to its alignment, which may be nil.
+type edit func(s string, a *alignment) string
 
-func (n normalizers) apply(s string) string {
+// normalizers are applied in order to each stretch of text between added tokens.
+type normalizers []edit
+
+func (n normalizers) apply(s string, a *alignment) string {
 	for _, f := range n {
-		s = f(s)
+		s = f(s, a)
 	}
 	return s
 }
@@ -59,27 +62,30 @@ func (g *growth) normalizer(n node) (normalizers, error) {
 	case "Prepend":
 		prefix := f.str("prepend")
 		times = 1 + len(prefix)
-		list = normalizers{func(s string) string {
+		list = normalizers{func(s string, a *alignment) string {
 			if s == "" {
 				return s
 			}
+			a.prepend(s, len(prefix))
 			return prefix + s
 		}}
 	case "Strip":
 		left, right := f.boolean("strip_left"), f.boolean("strip_right")
-		list = normalizers{func(s string) string {
+		list = normalizers{func(s string, a *alignment) string {
+			start, end := 0, len(s)
 			if left {
-				s = strings.TrimLeftFunc(s, isSpace)
+				start = end - len(strings.TrimLeftFunc(s, isSpace))
 			}
 			if right {
-				s = strings.TrimRightFunc(s, isSpace)
+				end = start + len(strings.TrimRightFunc(s[start:], isSpace))
 			}
-			return s
+			a.cut(s, start, end)
+			return s[start:end]
 		}}
 	case "Replace":
-		var replace func(string) string
+		var replace replacer
 		replace, times = f.replacement()
-		list = normalizers{replace}
+		list = normalizers{replace.edit}
 	default:
 		return nil, fmt.Errorf("%s is not supported", f.where)
 	}
@@ -112,29 +118,45 @@ func (g *growth) add(times int) error {
 	return nil
 }
 
+// replacer puts content in the place of each match of a pattern.
+type replacer struct {
+	pattern pattern
+	content string
+}
+
 // replacement reads the pattern and content of a Replace, which is a normalizer and a decoder. A text becomes at most
 // times longer by it.
-func (f *fields) replacement() (replace func(string) string, times int) {
-	content := f.str("content")
-	p := f.pattern()
+func (f *fields) replacement() (r replacer, times int) {
+	r = replacer{content: f.str("content"), pattern: f.pattern()}
 	switch {
 	case f.err != nil:
-		return nil, 1
-	case p.scan != nil:
+		return r, 1
+	case r.pattern.scan != nil:
 		f.fail("this pattern is supported in Split only")
-		return nil, 1
-	case p.regexp == nil:
-		times = (len(content) + len(p.literal) - 1) / len(p.literal)
-		return func(s string) string { return strings.ReplaceAll(s, p.literal, content) }, times
+		return r, 1
+	case r.pattern.regexp == nil:
+		return r, (len(r.content) + len(r.pattern.literal) - 1) / len(r.pattern.literal)
 	}
-	times = len(content)
-	if p.regexp.MatchString("") {
+	times = len(r.content)
+	if r.pattern.regexp.MatchString("") {
 		times++
 	}
-	return func(s string) string {
-		if s == "" {
-			return s
-		}
-		return p.regexp.ReplaceAllLiteralString(s, content)
-	}, times
+	return r, times
+}
+
+func (r replacer) replace(s string) string {
+	switch {
+	case s == "":
+		return s
+	case r.pattern.regexp == nil:
+		return strings.ReplaceAll(s, r.pattern.literal, r.content)
+	}
+	return r.pattern.regexp.ReplaceAllLiteralString(s, r.content)
+}
+
+func (r replacer) edit(s string, a *alignment) string {
+	if s != "" {
+		a.replace(s, r.pattern.find, len(r.content))
+	}
+	return r.replace(s)
 }

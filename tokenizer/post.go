@@ -5,8 +5,8 @@ import "fmt"
 // template is what the post-processor puts around the ids of one text when special tokens are asked for.
 type template struct{ before, after []int32 }
 
-// readPostProcessor reads "post_processor". ByteLevel changes offsets only, so that what is left is at most one
-// TemplateProcessing.
+// readPostProcessor reads "post_processor". ByteLevel changes offsets only, and those of the text whether it comes before
+// or after the TemplateProcessing, of which there is at most one.
 func (t *BPE) readPostProcessor(n node) error {
 	if n == nil {
 		return nil
@@ -28,8 +28,9 @@ func (t *BPE) readProcessor(n node, templates *int) error {
 			}
 		}
 	case "ByteLevel":
-		f.boolean("add_prefix_space")
-		f.boolean("trim_offsets")
+		if prefix := f.boolean("add_prefix_space"); f.boolean("trim_offsets") {
+			t.trims = append(t.trims, prefix)
+		}
 		f.boolOr("use_regex", true)
 	case "TemplateProcessing":
 		if *templates++; *templates > 1 {

@@ -16,8 +16,32 @@ type preTokenizer struct {
 	scan scanner
 }
 
-// step appends the pieces of s; atStart says that s is the start of the whole text.
-type step func(dst []string, s string, atStart bool) []string
+// piece is a part of the text on its way to becoming words. It owns its alignment, nil when there is no record of it.
+type piece struct {
+	text string
+	*alignment
+}
+
+// step changes a piece, then cuts it; either may be nil. atStart says that s is the start of the whole text.
+type step struct {
+	edit func(s string, a *alignment, atStart bool) string
+	cut  func(s string) []match // the pieces, in order
+}
+
+func (st step) appendPieces(dst []piece, p piece, atStart bool) []piece {
+	if st.edit != nil {
+		p.text = st.edit(p.text, p.alignment, atStart)
+	}
+	if st.cut == nil {
+		return append(dst, p)
+	}
+	for _, m := range st.cut(p.text) {
+		if m.start < m.end {
+			dst = append(dst, piece{p.text[m.start:m.end], p.slice(m.start, m.end)})
+		}
+	}
+	return dst
+}
 
 // readPreTokenizer reads "pre_tokenizer"; alone says that there is no normalizer.
 func readPreTokenizer(n node, alone bool) (*preTokenizer, error) {
@@ -53,24 +77,25 @@ func (p *preTokenizer) read(n node, alone bool) error {
 			}
 		}
 	case "Split":
-		find := f.finder()
-		p.steps = append(p.steps, splitStep(find.find, f.boolean("invert"), f.behavior("behavior")))
-		if b, _ := f.obj.values["behavior"].(string); b == "Isolated" {
-			p.scan = find.scan
+		pattern, behavior := f.pattern(), f.behavior("behavior")
+		p.steps = append(p.steps, step{cut: splitAt(pattern.find, f.boolean("invert"), behavior)})
+		if behavior == isolated {
+			p.scan = pattern.scan
 		}
 	case "ByteLevel":
 		p.byteLevel = true
 		f.boolOr("trim_offsets", true) // changes offsets only
 		if f.boolean("add_prefix_space") {
-			p.steps = append(p.steps, func(dst []string, s string, _ bool) []string {
-				if !strings.HasPrefix(s, " ") {
-					s = " " + s
+			p.steps = append(p.steps, step{edit: func(s string, a *alignment, _ bool) string {
+				if strings.HasPrefix(s, " ") {
+					return s
 				}
-				return append(dst, s)
-			})
+				a.prepend(s, 1)
+				return " " + s
+			}})
 		}
 		if f.boolOr("use_regex", true) {
-			p.steps = append(p.steps, splitStep(findScan(scanGPT2), false, isolated))
+			p.steps = append(p.steps, step{cut: splitAt(findScan(scanGPT2), false, isolated)})
 			p.scan = scanGPT2
 		}
 	case "Digits":
@@ -78,11 +103,11 @@ func (p *preTokenizer) read(n node, alone bool) error {
 		if f.boolean("individual_digits") {
 			behavior = isolated
 		}
-		p.steps = append(p.steps, splitStep(findClass(numeric), false, behavior))
+		p.steps = append(p.steps, step{cut: splitAt(findClass(numeric), false, behavior)})
 	case "WhitespaceSplit":
-		p.steps = append(p.steps, splitStep(findClass(space), false, removed))
+		p.steps = append(p.steps, step{cut: splitAt(findClass(space), false, removed)})
 	case "Whitespace":
-		p.steps = append(p.steps, splitStep(findWords, true, removed))
+		p.steps = append(p.steps, step{cut: splitAt(findWords, true, removed)})
 	case "Metaspace":
 		p.steps = append(p.steps, f.metaspace(len(p.steps) == 0 && alone))
 	default:
@@ -101,17 +126,19 @@ func (f *fields) metaspace(first bool) step {
 		f.fail(`prepend_scheme "first" after a normalizer or another pre-tokenizer is not supported`)
 	}
 	mark, _ := utf8.DecodeRuneInString(replacement)
-	cut := splitStep(findRune(mark), false, mergedWithNext)
-	return func(dst []string, s string, atStart bool) []string {
-		s = strings.ReplaceAll(s, " ", replacement)
+	spaces := replacer{pattern{literal: " "}, replacement}
+	st := step{edit: func(s string, a *alignment, atStart bool) string {
+		s = spaces.edit(s, a)
 		if (scheme == "always" || scheme == "first" && atStart) && !strings.HasPrefix(s, replacement) {
+			a.prepend(s, len(replacement))
 			s = replacement + s
 		}
-		if !split {
-			return append(dst, s)
-		}
-		return cut(dst, s, atStart)
+		return s
+	}}
+	if split {
+		st.cut = splitAt(findRune(mark), false, mergedWithNext)
 	}
+	return st
 }
 
 // prependScheme reads prepend_scheme and the older add_prefix_space of a Metaspace.
@@ -161,37 +188,27 @@ type match struct {
 // finder cuts a string that is not empty into matches and the stretches between them.
 type finder func(dst []match, s string) []match
 
-// finder reads the pattern of a Split.
-func (f *fields) finder() (found struct {
-	find finder
-	scan scanner
-}) {
-	p := f.pattern()
+// find is the finder of a pattern.
+func (p pattern) find(dst []match, s string) []match {
 	switch {
 	case p.scan != nil:
-		found.find, found.scan = findScan(p.scan), p.scan
+		return findScan(p.scan)(dst, s)
 	case p.regexp != nil:
-		found.find = func(dst []match, s string) []match {
-			done := 0
-			for _, m := range p.regexp.FindAllStringIndex(s, -1) {
-				dst, done = appendMatch(dst, done, m[0], m[1]), m[1]
-			}
+		done := 0
+		for _, m := range p.regexp.FindAllStringIndex(s, -1) {
+			dst, done = appendMatch(dst, done, m[0], m[1]), m[1]
+		}
+		return appendRest(dst, done, len(s))
+	}
+	done := 0
+	for {
+		i := strings.Index(s[done:], p.literal)
+		if i < 0 {
 			return appendRest(dst, done, len(s))
 		}
-	default:
-		found.find = func(dst []match, s string) []match {
-			done := 0
-			for {
-				i := strings.Index(s[done:], p.literal)
-				if i < 0 {
-					return appendRest(dst, done, len(s))
-				}
-				end := done + i + len(p.literal)
-				dst, done = appendMatch(dst, done, done+i, end), end
-			}
-		}
+		end := done + i + len(p.literal)
+		dst, done = appendMatch(dst, done, done+i, end), end
 	}
-	return found
 }
 
 func appendMatch(dst []match, done, start, end int) []match {
@@ -260,9 +277,9 @@ func findWords(dst []match, s string) []match {
 	return appendRest(dst, done, len(s))
 }
 
-// splitStep applies a behavior to the matches; invert swaps matches and stretches between.
-func splitStep(find finder, invert bool, b behavior) step {
-	return func(dst []string, s string, _ bool) []string {
+// splitAt applies a behavior to the matches; invert swaps matches and stretches between.
+func splitAt(find finder, invert bool, b behavior) func(s string) []match {
+	return func(s string) []match {
 		matches := find(nil, s)
 		if invert {
 			for i := range matches {
@@ -308,21 +325,17 @@ func splitStep(find finder, invert bool, b behavior) step {
 		default:
 			joined = matches
 		}
-		for _, m := range joined {
-			if m.start < m.end {
-				dst = append(dst, s[m.start:m.end])
-			}
-		}
-		return dst
+		return joined
 	}
 }
 
-// appendWords cuts s, which is not empty, into words and calls word for each.
-func (p *preTokenizer) appendWords(s string, atStart bool, sc *scratch, word func(string) error) error {
+// appendWords cuts s, which is not empty, into words and calls word for each: w is what begins at byte at of the text
+// that is aligned by a. Without an alignment of s there is none of its words.
+func (p *preTokenizer) appendWords(s string, a *alignment, atStart bool, sc *scratch, word func(w string, a *alignment, at int) error) error {
 	if p.scan != nil {
 		for i := 0; i < len(s); {
 			end := p.scan(s, i)
-			if err := word(s[i:end]); err != nil {
+			if err := word(s[i:end], a, i); err != nil {
 				return err
 			}
 			i = end
@@ -330,13 +343,13 @@ func (p *preTokenizer) appendWords(s string, atStart bool, sc *scratch, word fun
 		return nil
 	}
 	if len(p.steps) == 0 {
-		return word(s)
+		return word(s, a, 0)
 	}
-	in, out := append(sc.pieces[0][:0], s), sc.pieces[1][:0]
+	in, out := append(sc.pieces[0][:0], piece{s, a}), sc.pieces[1][:0]
 	for _, step := range p.steps {
 		out = out[:0]
 		for i, piece := range in {
-			out = step(out, piece, atStart && i == 0)
+			out = step.appendPieces(out, piece, atStart && i == 0)
 		}
 		in, out = out, in
 	}
@@ -344,10 +357,10 @@ func (p *preTokenizer) appendWords(s string, atStart bool, sc *scratch, word fun
 		// Pieces point into the caller's text.
 		clear(in)
 		clear(out)
-		sc.pieces = [2][]string{in, out}
+		sc.pieces = [2][]piece{in, out}
 	}()
 	for _, piece := range in {
-		if err := word(piece); err != nil {
+		if err := word(piece.text, piece.alignment, 0); err != nil {
 			return err
 		}
 	}

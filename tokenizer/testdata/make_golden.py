@@ -192,4 +192,5 @@ def main():
     write("stories260k", Tokenizer.from_file("testdata/stories260k.json"), random.Random("stories260k"))
 
 
-main()
+if __name__ == "__main__":
+    main()
