@@ -62,7 +62,8 @@ type Trace struct {
 	Sites    []Site            // and what it did where
 }
 
-// Site is one entry of a spec at one layer: what it saw and did at each token.
+// Site is one entry of a spec at one layer: what it saw and did at each token, along the direction in which the entry acts: v̂, or −v̂ of a
+// negative one.
 type Site struct {
 	steering.Site
 	Rho   []float32 // [tokens] projection before the edit

@@ -312,6 +312,12 @@ func (t *training) run(cmd *cobra.Command, dir string, model engine.Options, opt
 		return err
 	}
 	result.Vector.note(cmd)
+	for _, l := range x.Vector.Layers {
+		if l.Statistics != nil && l.Statistics.CohensD <= 0 {
+			note(cmd, "layer %d: the positive texts do not lie further along the vector than the negative ones (cohens_d %.2f): "+
+				"use swfc with it; sttp and stmp have no side to push to", l.Index, l.Statistics.CohensD)
+		}
+	}
 	note(cmd, "wrote %s and %s", t.file, t.plot)
 	return nil
 }
