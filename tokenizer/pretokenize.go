@@ -331,7 +331,8 @@ func splitAt(find finder, invert bool, b behavior) func(s string) []match {
 
 // appendWords cuts s, which is not empty, into words and calls word for each: w is what begins at byte at of the text
 // that is aligned by a. Without an alignment of s there is none of its words.
-func (p *preTokenizer) appendWords(s string, a *alignment, atStart bool, sc *scratch, word func(w string, a *alignment, at int) error) error {
+func (p *preTokenizer) appendWords(s string, a *alignment, atStart bool, sc *scratch,
+	word func(w string, a *alignment, at int) error) error {
 	if p.scan != nil {
 		for i := 0; i < len(s); {
 			end := p.scan(s, i)
