@@ -206,11 +206,15 @@ func (c *capture) take(rows []int, start, count int, out []compute.Buffer) error
 	hidden := c.m.cfg.HiddenSize
 	if len(c.reduced) == 0 {
 		for k, l := range c.layers {
-			flat, err := toHost(out[l]) // [rows, tokens, hidden]
+			shape, err := out[l].Shape() // [rows, tokens, hidden]
 			if err != nil {
 				return err
 			}
-			width := len(flat) / hidden / max(1, rowsOf(out[l]))
+			flat, err := toHost(out[l])
+			if err != nil {
+				return err
+			}
+			width := shape.Dim(1)
 			for i, sequence := range rows {
 				for j := range c.pools {
 					pooled := &c.results[sequence][j]
@@ -245,13 +249,4 @@ func (c *capture) take(rows []int, start, count int, out []compute.Buffer) error
 		}
 	}
 	return nil
-}
-
-// rowsOf is the first dimension of a buffer.
-func rowsOf(b compute.Buffer) int {
-	shape, err := b.Shape()
-	if err != nil {
-		return 1
-	}
-	return shape.Dim(0)
 }

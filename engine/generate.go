@@ -211,12 +211,7 @@ func (m *Model) promptIDs(r Request) ([]int32, error) {
 			Messages: r.Messages, Tools: r.Tools, Kwargs: r.ChatTemplateKwargs, AddGenerationPrompt: true,
 		})
 	case r.IDs != nil:
-		for i, id := range r.IDs {
-			if id < 0 || int(id) >= m.cfg.VocabSize {
-				return nil, fmt.Errorf("engine: prompt id %d at %d lies outside the vocabulary of %d", id, i, m.cfg.VocabSize)
-			}
-		}
-		return r.IDs, nil
+		return r.IDs, m.inVocabulary(r.IDs)
 	case r.Prompt == "":
 		if len(m.cfg.BOSTokenID) == 0 {
 			return nil, errors.New("engine: an empty prompt, and the model has no bos_token_id to start from")
@@ -235,10 +230,8 @@ func (m *Model) encode(text string, addSpecialTokens bool) ([]int32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: prompt: %w", err)
 	}
-	for _, id := range ids {
-		if int(id) >= m.cfg.VocabSize {
-			return nil, fmt.Errorf("engine: the tokenizer gives id %d, the model's vocabulary has %d", id, m.cfg.VocabSize)
-		}
+	if err := m.inVocabulary(ids); err != nil {
+		return nil, fmt.Errorf("%w, and the tokenizer gave it", err)
 	}
 	return ids, nil
 }

@@ -135,10 +135,8 @@ func (m *Model) check(s Sequence, ids []int32) (*course, error) {
 	if len(ids) == 0 {
 		return nil, errors.New("engine: a sequence of no tokens")
 	}
-	for i, id := range ids {
-		if id < 0 || int(id) >= m.cfg.VocabSize {
-			return nil, fmt.Errorf("engine: id %d at %d lies outside the vocabulary of %d", id, i, m.cfg.VocabSize)
-		}
+	if err := m.inVocabulary(ids); err != nil {
+		return nil, err
 	}
 	if len(ids) > m.plan.MaxContext {
 		return nil, fmt.Errorf("engine: a sequence of %d tokens, the context has %d", len(ids), m.plan.MaxContext)
@@ -148,6 +146,16 @@ func (m *Model) check(s Sequence, ids []int32) (*course, error) {
 		return nil, err
 	}
 	return newCourse(plan, len(s.Prompt)), nil
+}
+
+// inVocabulary refuses ids that the model does not have.
+func (m *Model) inVocabulary(ids []int32) error {
+	for i, id := range ids {
+		if id < 0 || int(id) >= m.cfg.VocabSize {
+			return fmt.Errorf("engine: id %d at %d lies outside the vocabulary of %d", id, i, m.cfg.VocabSize)
+		}
+	}
+	return nil
 }
 
 // sweep runs a sequence chunk by chunk in a cache of its own and shows visit what the head returned for each: count real tokens of

@@ -89,7 +89,9 @@ from the first; the report compares all.`,
 		if opt.Temperature == 0 {
 			opt.Temperature = -1 // greedy, as ExtractOptions has it
 		}
-		opt.Format = *format
+		if opt.Format, err = format(); err != nil {
+			return err
+		}
 		opt.Model, opt.Data = folderName(args[0]), filepath.Base(args[1])
 		choice.out, choice.file = out, args[2]
 		if opt.Keep == "" {

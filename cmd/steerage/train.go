@@ -103,8 +103,11 @@ the loss goes to OUT's name with .svg. Nothing is overwritten without --force.`,
 		if opt.Checkpoint == "" {
 			opt.Checkpoint = beside(args[2], ".checkpoint.safetensors")
 		}
-		t := training{names: n, out: out, file: args[2]}
+		t := training{out: out, file: args[2]}
 		var err error
+		if t.texts, err = n.format(); err != nil {
+			return err
+		}
 		if t.plot, t.format, err = plotFile(n.plot, t.file); err != nil {
 			return err
 		}
@@ -138,7 +141,7 @@ the loss goes to OUT's name with .svg. Nothing is overwritten without --force.`,
 type trainNames struct {
 	layer, loss, schedule, positions, neutral, start, plot string
 
-	format *contrast.Format
+	format func() (contrast.Format, error)
 }
 
 // parse reads those that are no files.
@@ -237,7 +240,7 @@ func readNeutral(r io.Reader) (texts []neutralText, err error) {
 
 // training is one run of the command.
 type training struct {
-	names        trainNames
+	texts        contrast.Format
 	pairs        []contrast.Scenario
 	neutral      []neutralText
 	out          *output
@@ -324,7 +327,7 @@ func (t *training) run(cmd *cobra.Command, dir string, model engine.Options, opt
 
 // encode turns the texts into token ids.
 func (t *training) encode(m *engine.Model, opt *contrast.TrainOptions) ([]contrast.Pair, error) {
-	e, err := contrast.NewEncoder(m, *t.names.format)
+	e, err := contrast.NewEncoder(m, t.texts)
 	if err != nil {
 		return nil, err
 	}

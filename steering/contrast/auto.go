@@ -1,6 +1,7 @@
 package contrast
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -83,24 +84,17 @@ func (x *Extraction) ChooseLayer(ctx context.Context, m *engine.Model, k Estimat
 		probes[i].Margin, probes[i].Drift = steered.margin-plain.margin, steered.surprise-plain.surprise
 	}
 	slices.SortStableFunc(probes, func(a, b Probe) int {
-		if aOK, bOK := a.Drift <= probeDrift, b.Drift <= probeDrift; aOK != bOK {
-			return map[bool]int{true: -1, false: 1}[aOK]
-		} else if !aOK {
-			return compare(a.Drift, b.Drift)
+		switch aFar, bFar := a.Drift > probeDrift, b.Drift > probeDrift; {
+		case aFar && bFar:
+			return cmp.Compare(a.Drift, b.Drift)
+		case aFar:
+			return 1
+		case bFar:
+			return -1
 		}
-		return compare(b.Margin, a.Margin)
+		return cmp.Compare(b.Margin, a.Margin)
 	})
 	return probes[0].Layer, probes, nil
-}
-
-func compare(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // without returns the embeddings of all pairs but some.

@@ -172,7 +172,7 @@ func (e *extraction) responses(ctx context.Context) ([]Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept, err := openLedger(e.opt.Keep, key)
+	kept, err := openLedger(e.opt.Keep, key, len(e.scenarios))
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (e *extraction) responses(ctx context.Context) ([]Response, error) {
 	var missing []Response
 	for i := range e.scenarios {
 		for _, class := range []string{positive, negative} {
-			if _, ok := kept.find(i, class); ok {
+			if kept.have[place{i, class}] {
 				continue
 			}
 			r, err := e.begin(i, class)

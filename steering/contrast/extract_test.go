@@ -207,6 +207,14 @@ func TestExtractResumes(t *testing.T) {
 	scenarios[0].Prompt = "Another."
 	_, _, err = run("whole", 0)
 	require.ErrorContains(t, err, "other scenarios or other settings")
+	scenarios[0].Prompt = "One day, a boy saw 0 birds."
+	twice := append(slices.Clone(want), want[strings.Index(string(want), "\n")+1:]...)
+	require.NoError(t, os.WriteFile(path, twice, 0o600))
+	_, _, err = run("parts", 0)
+	require.ErrorContains(t, err, "a second positive response of scenario 0")
+	require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(want), `"scenario":3`, `"scenario":4`)), 0o600))
+	_, _, err = run("parts", 0)
+	require.ErrorContains(t, err, "scenario 4, there are 0 to 3")
 	require.NoError(t, os.WriteFile(path, []byte("my thesis\n"), 0o600))
 	_, got, err = run("parts", 0)
 	require.ErrorContains(t, err, "not a file of responses")

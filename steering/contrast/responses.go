@@ -52,12 +52,19 @@ type ledger struct {
 	mu   sync.Mutex
 	file *os.File // nil: nothing is kept
 	all  []Response
+	have map[place]bool
+}
+
+// place is whose a response is.
+type place struct {
+	scenario int
+	class    string
 }
 
 // openLedger opens or makes the file, and reads the responses that are there. A last line that was cut off is dropped. An empty path keeps
 // nothing.
-func openLedger(path, key string) (*ledger, error) {
-	l := &ledger{path: path}
+func openLedger(path, key string, scenarios int) (*ledger, error) {
+	l := &ledger{path: path, have: make(map[place]bool)}
 	if path == "" {
 		return l, nil
 	}
@@ -73,7 +80,7 @@ func openLedger(path, key string) (*ledger, error) {
 	}
 	whole := data[:bytes.LastIndexByte(data, '\n')+1]
 	if len(whole) > 0 {
-		if err := l.read(whole, key); err != nil {
+		if err := l.read(whole, key, scenarios); err != nil {
 			return nil, fmt.Errorf("contrast: responses: %s: %w", path, err)
 		}
 	}
@@ -93,7 +100,7 @@ func openLedger(path, key string) (*ledger, error) {
 	return l, nil
 }
 
-func (l *ledger) read(data []byte, key string) error {
+func (l *ledger) read(data []byte, key string, scenarios int) error {
 	n := 0
 	for line := range bytes.Lines(data) {
 		n++
@@ -114,19 +121,17 @@ func (l *ledger) read(data []byte, key string) error {
 		if r.Class != positive && r.Class != negative {
 			return fmt.Errorf("line %d: class %.20q", n, r.Class)
 		}
+		if r.Scenario < 0 || r.Scenario >= scenarios {
+			return fmt.Errorf("line %d: scenario %d, there are 0 to %d", n, r.Scenario, scenarios-1)
+		}
+		at := place{r.Scenario, r.Class}
+		if l.have[at] {
+			return fmt.Errorf("line %d: a second %s response of scenario %d", n, r.Class, r.Scenario)
+		}
+		l.have[at] = true
 		l.all = append(l.all, r)
 	}
 	return nil
-}
-
-// find returns the response of a scenario, if it is there.
-func (l *ledger) find(scenario int, class string) (Response, bool) {
-	for i := range l.all {
-		if l.all[i].Scenario == scenario && l.all[i].Class == class {
-			return l.all[i], true
-		}
-	}
-	return Response{}, false
 }
 
 // add keeps a response.
